@@ -1,0 +1,1 @@
+"""The command line: `qm` and `QueueManager`."""

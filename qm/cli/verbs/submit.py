@@ -1,0 +1,111 @@
+"""qm submit: bring a folder into the queue, or make a job around a command."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from qm.vocabulary.errors import EX_DONE, EX_FAILED, JobFileError
+
+if TYPE_CHECKING:
+    from qm.spool.submission import Submitted
+    from qm.spool.view import View
+
+HELP = "queue job folders, or with `--` a command"
+
+SHORT = {"nb_proc": ("-n", "--nb-proc"), "mem": ("--mem",), "priority": ("--priority",), "info": ("--info",)}
+"""Keys with an option of their own; every other key goes by `-o key=value`."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of this verb."""
+    parser.usage = "qm submit [--move] [--name NAME] FOLDER…\n       qm submit [options] -- COMMAND…"
+    parser.epilog = (
+        "A COMMAND runs in the present directory and environment. Given as one word it is a shell command line "
+        "(qm submit -- 'make && ./run'), given as several it is run with just these words."
+    )
+    parser.add_argument("--name", help="the job's name (default: the folder's or the command's)")
+    parser.add_argument("--move", action="store_true", help="move the folders instead of copying them")
+    parser.add_argument("--json", action="store_true", help="print name and id as JSON")
+    command = parser.add_argument_group("for a command")
+    for key, names in SHORT.items():
+        command.add_argument(*names, dest=key, metavar=key.upper(), help=f"the job's {key}")
+    command.add_argument("--hold", action="store_const", const="yes", help="queue it, but do not start it yet")
+    command.add_argument(
+        "-o", dest="options", metavar="key=value", action="append", default=[], help="any key of a job file"
+    )
+    parser.add_argument("folders", metavar="FOLDER", nargs="*", help="a job folder")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Queue it and print `name id`, one line a job."""
+    from qm.cli.common import complain, open_spool, print_json, say
+    from qm.cli.main import usage_error
+
+    if (args.command is None) == (not args.folders):
+        return usage_error("give job folders, or `--` and a command (`qm submit -h`)")
+    chosen = _chosen(args)
+    if args.command is None and chosen:
+        return usage_error(
+            "options of a job stand in its folder's job file; after queueing use `qm set NAME key=value`"
+        )
+    if args.name is not None and len(args.folders) > 1:
+        return usage_error("--name goes with one folder")
+    for option in args.options:
+        if "=" not in option:
+            return usage_error(f"-o {option}: give key=value")
+    settings, view = open_spool(args)
+    if args.command is not None:
+        submitted = [_submit_command(args, chosen, view)]
+    else:
+        submitted = _submit_folders(args, settings.job_files, view)
+    if args.json:
+        print_json([{"name": job.name, "id": job.id} for job in submitted])
+    else:
+        for job in submitted:
+            say(f"{job.name} {job.id}")
+    if view.daemon() is None:
+        complain("no QueueManager is running; the job waits until one is started")
+    return EX_DONE if len(submitted) == (len(args.folders) or 1) else EX_FAILED
+
+
+def _chosen(args: argparse.Namespace) -> dict[str, str]:
+    """The keys given on the command line, as a job file would have them."""
+    chosen = {key: value for key in (*SHORT, "hold") if (value := getattr(args, key)) is not None}
+    for option in args.options:
+        key, _, value = option.partition("=")
+        chosen[key.strip()] = value.strip()
+    return chosen
+
+
+def _submit_folders(args: argparse.Namespace, names: tuple[str, ...], view: View) -> list[Submitted]:
+    """Every folder is checked before the first is queued, so that a mistake in one leaves all where they are."""
+    from qm.spool.submission import check_folder, submit_folder
+
+    for folder in args.folders:
+        check_folder(folder, names)
+    return [submit_folder(view.paths, folder, args.name, args.move) for folder in args.folders]
+
+
+def _submit_command(args: argparse.Namespace, chosen: dict[str, str], view: View) -> Submitted:
+    """A job.sh that runs the command where it was submitted; its environment is kept beside it."""
+    import os
+    import shlex
+
+    from qm.spool.submission import submit_script
+    from qm.vocabulary.jobfile import read_job_file
+
+    words = args.command
+    if not words or not words[0].strip():
+        raise JobFileError("there is no command after `--`")
+    line = words[0] if len(words) == 1 else shlex.join(words)
+    first = os.path.basename(words[0].split()[0])
+    keys = {"chdir": os.getcwd(), "info": line.splitlines()[0], **chosen}
+    for key, value in keys.items():
+        if "\n" in value or "\r" in value:
+            raise JobFileError(f"{key} must be one line: {value!r}")
+    head = "".join(f"#QM {key} = {value}\n" for key, value in keys.items())
+    script = os.fsencode(f"#!/bin/sh\n{head}{line}\n")
+    read_job_file("job.sh", script)
+    name = args.name or first.lstrip(".@").rstrip("~") or "command"
+    return submit_script(view.paths, name, script, os.environb)

@@ -1,0 +1,113 @@
+"""qm status --watch: the queue as a live view with progress bars."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from qm.cli.common import moment
+from qm.cli.verbs.status import daemon_line, remaining_text
+from qm.spool.view import JobView, View
+from qm.vocabulary.config import Settings
+from qm.vocabulary.states import State
+from qm.vocabulary.text import duration, printable
+
+REFRESH = 1.0
+"""Seconds between two looks."""
+
+COLOURS = {
+    State.DONE: "green",
+    State.RUNNING: "cyan",
+    State.PAUSED: "yellow",
+    State.HELD: "yellow",
+    State.ARRIVING: "dim",
+}
+
+
+def watch(settings: Settings, view: View) -> int:
+    """Draw until Ctrl-C."""
+    console = Console()
+    with Live(picture(settings, view, console.height), console=console, screen=True, auto_refresh=False) as live:
+        try:
+            while True:
+                time.sleep(REFRESH)
+                live.update(picture(settings, view, console.height), refresh=True)
+        except KeyboardInterrupt:
+            pass
+    return 0
+
+
+def picture(settings: Settings, view: View, height: int) -> Group:
+    """Everything that fits the screen: all that runs, then what waits, then what ended last."""
+    active = view.active()
+    room = max(2, (height - len(active) - 9) // 2)
+    waiting, ended = view.waiting(), view.ended(room)
+    parts: list[RenderableType] = [
+        Text(printable(daemon_line(settings, view, active)), style="bold"),
+        _running(active),
+    ]
+    if waiting:
+        parts.append(_waiting(waiting, room))
+    if ended:
+        parts.append(_ended(ended))
+    return Group(*parts)
+
+
+def _table(*columns: str) -> Table:
+    drawn = Table(box=None, expand=True, header_style="dim", pad_edge=False)
+    for column in columns:
+        drawn.add_column(column, no_wrap=True, ratio=3 if column in ("INFO", "REASON", "PROGRESS") else None)
+    return drawn
+
+
+def _state(state: State) -> Text:
+    return Text(state.value, style=COLOURS.get(state, "red" if state.value in ("failed", "lost", "killed") else ""))
+
+
+def _plain(text: str) -> Text:
+    return Text(printable(text), overflow="ellipsis")
+
+
+def _running(jobs: list[JobView]) -> Table:
+    drawn = _table("RUNNING", "STATE", "PROC", "ELAPSED", "PROGRESS", "LEFT", "INFO")
+    now = time.time()
+    for job in jobs:
+        bar = ProgressBar(total=1.0, completed=job.progress) if job.progress is not None else Text("")
+        elapsed = duration(now - job.started) if job.started else ""
+        drawn.add_row(
+            _plain(job.name),
+            _state(job.state),
+            str(job.nb_proc),
+            elapsed,
+            bar,
+            remaining_text(job, now),
+            _plain(job.info),
+        )
+    return drawn
+
+
+def _waiting(jobs: list[JobView], room: int) -> Table:
+    drawn = _table(f"WAITING ({len(jobs)})", "STATE", "PROC", "PRIO", "SINCE", "INFO")
+    for job in jobs[:room]:
+        drawn.add_row(
+            _plain(job.name),
+            _state(job.state),
+            str(job.nb_proc),
+            str(job.priority),
+            moment(job.submitted),
+            _plain(job.info),
+        )
+    return drawn
+
+
+def _ended(jobs: list[JobView]) -> Table:
+    drawn = _table("ENDED", "STATE", "TOOK", "AT", "REASON")
+    for job in jobs:
+        took = duration(job.finished - job.started) if job.finished and job.started else ""
+        drawn.add_row(_plain(job.name), _state(job.state), took, moment(job.finished), _plain(job.reason))
+    return drawn

@@ -1,0 +1,1 @@
+"""The daemon: one loop that wakes, looks, decides and acts."""

@@ -1,0 +1,234 @@
+"""QueueManager's loop. It wakes for a file event, an ended process, a signal or the clock, and then looks.
+
+Invariant: everything happens in this one thread, in the order in which `_turn` names it, so no two parts of
+the daemon ever work on one job at a time. What must survive the daemon lies in the folders, not here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+from qm.daemon.queue import Queue
+from qm.daemon.reception import Reception
+from qm.daemon.running import Running
+from qm.daemon.takeover import TakeOver
+from qm.daemon.verbs import Verbs
+from qm.launchers.base import Launcher
+from qm.spool import requests
+from qm.spool.events import Inotify, News, open_events
+from qm.spool.lock import Lock
+from qm.spool.spool import Spool
+from qm.vocabulary.config import Settings
+from qm.vocabulary.errors import ConfigError
+
+HOUSEKEEPING_EVERY = 600.0
+"""Seconds between two clean-ups of old answers."""
+
+
+class Manager:
+    """One daemon on one spool. `reload` reads the configuration again; it raises ConfigError."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        spool: Spool,
+        launcher: Launcher,
+        log: logging.Logger,
+        reload: Callable[[], Settings],
+        until_empty: bool = False,
+    ) -> None:
+        self.settings = settings
+        self.log = log
+        self._spool = spool
+        self._launcher = launcher
+        self._reload = reload
+        self._until_empty = until_empty
+        self._queue = Queue(settings)
+        self._reception = Reception(settings, spool, self._queue, log)
+        self._running = Running(settings, spool, self._queue, self._reception, launcher, log)
+        self._verbs = Verbs(spool, self._queue, self._running, launcher, log)
+        self._lock = Lock(spool.paths.lock)
+        self._events: Inotify | None = None
+        self._selector = selectors.DefaultSelector()
+        self._stopped = False
+        self._hung_up = False
+        self._scan_at = 0.0
+        self._tick_at = 0.0
+        self._housekeeping_at = 0.0
+
+    # --- the loop ------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve until a signal says stop (or, with `until_empty`, until nothing is left to do). TryAgain if locked."""
+        self._lock.take()
+        try:
+            with self._signals():
+                self._begin()
+                while not self._stopped:
+                    due = self._turn()
+                    if self._until_empty and self._is_empty():
+                        self.log.info("the queue is empty")
+                        break
+                    self._sleep(due)
+        finally:
+            self._lock.release()
+        self.log.info("stopped; %d jobs go on running", len(self._queue.active))
+
+    def _begin(self) -> None:
+        self._spool.prepare()
+        self._watch()
+        TakeOver(self._spool, self._queue, self._reception, self._running, self._launcher, self.log).run()
+        self.log.info(
+            "serving %s: %d processors, %d jobs waiting, %d active, %s",
+            self._spool.paths.root,
+            self._queue.limit,
+            len(self._queue.waiting),
+            len(self._queue.active),
+            "file events" if self._events is not None else f"a look every {self.settings.poll_interval:g} s",
+        )
+
+    def _turn(self) -> float:
+        """One wake-up; returns until when nothing is due (monotonic)."""
+        if self._hung_up:
+            self._read_settings()
+        news = self._news()
+        if time.monotonic() >= self._scan_at or news.overflow:
+            self._scan()
+            news.requests = True
+        if news.requests:
+            self._verbs.obey_all()
+        self._reception.hear(news)
+        if news.left_jobs:
+            self._running.check_presence(news.left_jobs)
+        self._running.reap()
+        look_at = self._reception.look()
+        self._start()
+        return min(at for at in (look_at, self._tick(), self._running.waits_until(), self._scan_at) if at is not None)
+
+    def _news(self) -> News:
+        return self._events.read() if self._events is not None else News()
+
+    def _scan(self) -> None:
+        """What a look at the folders tells; the events may have been lost."""
+        now = time.monotonic()
+        self._scan_at = now + self.settings.poll_interval
+        self._keep_lock()
+        self._reception.scan()
+        self._running.check_presence({entry.job.folder for entry in self._queue.active.values()})
+        self._running.file_again()
+        self._tick_at = 0.0
+        if now >= self._housekeeping_at:
+            self._housekeeping_at = now + HOUSEKEEPING_EVERY
+            requests.forget_old_answers(self._spool.paths, time.time())
+
+    def _start(self) -> None:
+        """Paused jobs that may go on come before new ones."""
+        self._verbs.resume_paused()
+        while not self._stopped and not self._verbs.draining and self._running.start_next():
+            self._tick_at = 0.0
+
+    def _tick(self) -> float | None:
+        if time.monotonic() >= self._tick_at:
+            due = self._launcher.tick()
+            self._tick_at = due if due is not None else float("inf")
+        return self._tick_at
+
+    def _is_empty(self) -> bool:
+        """Nothing arrives, waits or runs. Held jobs do not count."""
+        busy = self._reception.busy() or len(self._queue.line) or self._queue.active or self._running.busy()
+        if busy:
+            return False
+        self._reception.scan()
+        return not self._reception.busy() and not any(requests.pending(self._spool.paths))
+
+    # --- waking and sleeping -------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        self._events = open_events(self._spool.paths, self.settings.portable)
+        if self._events is not None:
+            self._selector.register(self._events.fileno(), selectors.EVENT_READ)
+        if (fd := self._launcher.fileno()) is not None:
+            self._selector.register(fd, selectors.EVENT_READ)
+
+    def _sleep(self, until: float) -> None:
+        pause = max(0.0, until - time.monotonic())
+        for key, _ in self._selector.select(pause):
+            if key.data is not None:
+                with contextlib.suppress(BlockingIOError):
+                    while key.data.recv(4096):
+                        pass
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """TERM and INT stop, HUP reads the settings, CHLD only wakes (where no process descriptor does)."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        self._selector.register(ours, selectors.EVENT_READ, ours)
+        handlers = {"SIGTERM": self._on_stop, "SIGINT": self._on_stop, "SIGHUP": self._on_hangup}
+        if self._launcher.fileno() is None:
+            handlers["SIGCHLD"] = self._on_child
+        former_fd = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        former = {
+            number: signal.signal(number, handler)
+            for name, handler in handlers.items()
+            if (number := getattr(signal, name, None)) is not None
+        }
+        try:
+            yield
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(former_fd)
+            ours.close()
+            theirs.close()
+
+    def _on_stop(self, number: int, _frame: FrameType | None) -> None:
+        self._stopped = True
+        self.log.info("%s: stopping; what runs goes on running", signal.Signals(number).name)
+
+    def _on_hangup(self, _number: int, _frame: FrameType | None) -> None:
+        self._hung_up = True
+
+    def _on_child(self, _number: int, _frame: FrameType | None) -> None:
+        """The wake-up is all there is to it."""
+
+    # --- what may change under us --------------------------------------------------------------------------
+
+    def _read_settings(self) -> None:
+        self._hung_up = False
+        try:
+            settings = self._reload()
+        except ConfigError as err:
+            self.log.error("the settings stay as they are: %s", err)
+            return
+        if (settings.folder, settings.portable) != (self.settings.folder, self.settings.portable):
+            self.log.error("the settings stay as they are: QM_FOLDER and Portable change only by a new start")
+            return
+        self.settings = self._reception.settings = self._running.settings = settings
+        self._queue.apply(settings)
+        self._launcher.kill_grace = settings.kill_grace
+        self.log.info("the settings were read again: %s, %d processors", settings.file, self._queue.limit)
+
+    def _keep_lock(self) -> None:
+        """Somebody may have deleted `.qm/` under us."""
+        if self._lock.still_ours():
+            return
+        self.log.warning("%s was removed: making it anew", os.path.dirname(self._spool.paths.lock))
+        self._lock.release()
+        self._lock.take()
+        self._spool.prepare()
+        if self._events is not None:
+            self._selector.unregister(self._events.fileno())
+            self._events.close()
+        self._events = open_events(self._spool.paths, self.settings.portable)
+        if self._events is not None:
+            self._selector.register(self._events.fileno(), selectors.EVENT_READ)

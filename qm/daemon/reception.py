@@ -1,0 +1,345 @@
+"""Reception: folders that appear in QM_qJobs, until they are jobs, invalid, or gone again.
+
+Invariant: a folder is touched only after it was judged complete (qm.judgement.arrival); until then it is
+looked at, and nothing else.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import replace
+
+from qm.daemon.queue import Queue
+from qm.judgement.arrival import Arrival, Look, Sight, judge, marks_a_copy
+from qm.spool import joblog
+from qm.spool.events import News
+from qm.spool.files import FORBIDDEN, TRANSIENT, exists, read_regular
+from qm.spool.spool import Spool, new_id
+from qm.spool.tree import survey, written_to
+from qm.vocabulary.config import Settings
+from qm.vocabulary.errors import Blocked, JobFileError, TryAgain
+from qm.vocabulary.jobfile import MAX_JOB_FILE, JobFile, read_job_file
+from qm.vocabulary.record import Job, Record, Survey
+from qm.vocabulary.states import Event, Place, State, after
+
+BATCH = 8
+"""Folders that came by rename and are received before the daemon looks at its running jobs again."""
+
+
+class Reception:
+    """Keeps the folders that are not yet jobs. `blocked` ones may not be touched by us, until they change."""
+
+    def __init__(self, settings: Settings, spool: Spool, queue: Queue, log: logging.Logger) -> None:
+        self.settings = settings
+        self._spool = spool
+        self._queue = queue
+        self._log = log
+        self._fresh: deque[Arrival] = deque()
+        self._arrivals: dict[str, Arrival] = {}
+        self._former: dict[str, Record] = {}
+        self._blocked: dict[str, tuple[int, int, int]] = {}
+        self._mentioned: set[str] = set()
+        self._next_look = 0.0
+
+    def __len__(self) -> int:
+        return len(self._arrivals)
+
+    # --- noticing ------------------------------------------------------------------------------------------
+
+    def hear(self, news: News) -> None:
+        """Take in what the file events say."""
+        for old, new in news.renames.items():
+            if old in self._queue.waiting and not marks_a_copy(new):
+                self._rename(old, new)
+            else:
+                self.drop(old)
+                self.notice(new, renamed=False)
+        for name in news.left_queue - set(news.renames):
+            if not self._spool.is_there(Place.QUEUE, name):
+                self.withdraw(name)
+        for name in news.stirred:
+            self.notice(name, renamed=False)
+        for name in news.renamed:
+            self.notice(name, renamed=True)
+
+    def scan(self) -> None:
+        """Compare QM_qJobs with what is known: the scan decides, whatever events came or did not."""
+        folders, strangers = self._spool.folders(Place.QUEUE)
+        there = set(folders)
+        for name in [name for name in (*self._queue.waiting, *self._arrivals) if name not in there]:
+            if not self._spool.is_there(Place.QUEUE, name):
+                self.withdraw(name)
+        for name in there - self._queue.waiting.keys() - self._arrivals.keys():
+            self.notice(name, renamed=False)
+        for name in strangers:
+            self._mention(name)
+        self._blocked = {name: facts for name, facts in self._blocked.items() if name in there}
+
+    def notice(self, name: str, renamed: bool, former: Record | None = None) -> None:
+        """A name appeared in QM_qJobs (or, with `former`, a waiting job's folder was changed)."""
+        if marks_a_copy(name) or name in self._queue.waiting:
+            return
+        facts = self._facts(name)
+        if not self._spool.is_there(Place.QUEUE, name):
+            if facts is not None:
+                self._mention(name)
+            return
+        if self._blocked.get(name) == facts:
+            return
+        self._blocked.pop(name, None)
+        now = time.monotonic()
+        known = self._arrivals.get(name)
+        if known is not None:
+            known.stir(now)
+            self._next_look = now
+            return
+        arrival = Arrival(name, renamed, now, now)
+        self._arrivals[name] = arrival
+        if former is not None:
+            self._former[name] = former
+        if renamed:
+            self._fresh.append(arrival)
+        else:
+            self._next_look = min(self._next_look, now)
+
+    def _rename(self, old: str, new: str) -> None:
+        """A waiting job's folder was renamed within QM_qJobs: the same job under another name."""
+        job = self._queue.leave(old)
+        if job is None or not self._spool.is_there(Place.QUEUE, new):
+            return
+        job = Job(Place.QUEUE, new, replace(job.record, name=new))
+        self._queue.wait(job)
+        self._log.info("%s (%s) was renamed to %s", old, job.record.id, new)
+        try:
+            self._spool.save(job)
+        except (Blocked, TryAgain, OSError) as err:
+            self._log.warning("the record of %s has its old name: %s", new, err)
+
+    def withdraw(self, name: str) -> None:
+        """A folder was taken out of QM_qJobs by hand."""
+        job = self._queue.leave(name)
+        if job is not None:
+            self._log.info("%s (%s) was taken out of the queue by hand: withdrawn", name, job.record.id)
+        elif self.drop(name):
+            self._log.info("%s is gone again before it was complete", name)
+
+    def drop(self, name: str) -> bool:
+        """Forget an arrival."""
+        self._former.pop(name, None)
+        return self._arrivals.pop(name, None) is not None
+
+    def _mention(self, name: str) -> None:
+        if name not in self._mentioned:
+            self._mentioned.add(name)
+            self._log.warning("%s in %s is not a folder, so it is no job: it stays there", name, Place.QUEUE)
+
+    def _facts(self, name: str) -> tuple[int, int, int] | None:
+        try:
+            facts = os.lstat(f"{self._spool.paths.places[Place.QUEUE]}/{name}")
+        except OSError:
+            return None
+        return (facts.st_ctime_ns, facts.st_mode, facts.st_uid)
+
+    # --- looking -------------------------------------------------------------------------------------------
+
+    def look(self) -> float | None:
+        """Look at the folders that are due; returns when to look again (monotonic), None for never."""
+        now = time.monotonic()
+        for _ in range(min(BATCH, len(self._fresh))):
+            arrival = self._fresh.popleft()
+            if self._arrivals.get(arrival.name) is arrival and (tree := self._look_at(arrival, now)) is not None:
+                self._admit(arrival.name, tree)
+        if now >= self._next_look:
+            self._look_at_settling(now)
+            self._next_look = min((arrival.look_at for arrival in self._arrivals.values()), default=float("inf"))
+        if self._fresh:
+            return now
+        return self._next_look if self._arrivals else None
+
+    def _look_at_settling(self, now: float) -> None:
+        quiet: dict[str, Survey] = {}
+        for arrival in [arrival for arrival in self._arrivals.values() if arrival.look_at <= now]:
+            if (tree := self._look_at(arrival, now)) is not None:
+                quiet[arrival.name] = tree
+        queue = self._spool.paths.places[Place.QUEUE]
+        written = written_to(f"{queue}/{name}" for name in quiet)
+        for name, tree in quiet.items():
+            if f"{queue}/{name}" in written:
+                self._arrivals[name].look_at = now + self.settings.settle_time / 4
+            else:
+                self._admit(name, tree)
+
+    def _look_at(self, arrival: Arrival, now: float) -> Survey | None:
+        """One look; the tree if the folder is complete."""
+        paths = self._spool.paths.job(Place.QUEUE, arrival.name)
+        begun = time.monotonic()
+        try:
+            tree = survey(paths.dir)
+        except (FileNotFoundError, NotADirectoryError):
+            self.drop(arrival.name)
+            return None
+        except OSError as err:
+            self._cannot(arrival.name, err)
+            return None
+        has_job_file = any(exists(f"{paths.dir}/{name}") for name in self.settings.job_files)
+        sight = Sight(tree, has_job_file, time.monotonic() - begun)
+        found = judge(arrival, sight, now, self.settings.settle_time, self.settings.arrival_grace)
+        if found is Look.REJECT:
+            wanted = ", ".join(self.settings.job_files)
+            self._reject(
+                arrival.name,
+                f"no job file in it after {self.settings.arrival_grace:g} s (looked for {wanted})",
+            )
+        if not arrival.renamed:
+            self._next_look = min(self._next_look, arrival.look_at)
+        return tree if found is Look.ACCEPT else None
+
+    # --- receiving -----------------------------------------------------------------------------------------
+
+    def _admit(self, name: str, tree: Survey) -> None:
+        """A complete folder becomes a job, or is filed as invalid."""
+        try:
+            job_file = self._read(name)
+        except JobFileError as err:
+            self._reject(name, str(err), tree)
+            return
+        except FileNotFoundError:
+            self._arrivals[name].stir(time.monotonic())  # the job file is gone again
+            self._next_look = 0.0
+            return
+        except OSError as err:
+            self._cannot(name, err)
+            return
+        self._become_job(name, tree, job_file)
+
+    def _become_job(self, name: str, tree: Survey, job_file: JobFile) -> None:
+        former = self._former.get(name)
+        options = job_file.options
+        if former is not None:
+            options = replace(former, options=options).effective
+        event = Event.ACCEPT_HELD if options.hold else Event.ACCEPT
+        notes = job_file.notes
+        if options.nb_proc > self._queue.limit:
+            lowered = f"nb_proc {options.nb_proc} is more than MaxNbProcessors: lowered to {self._queue.limit}"
+            notes = (*notes, lowered)
+        try:
+            record = former or self._new_record(name)
+            record = replace(
+                record,
+                state=after(State.ARRIVING, event),
+                nb_proc=min(options.nb_proc, self._queue.limit),
+                job_file=job_file.name,
+                options=job_file.options,
+                notes=notes,
+                tree=tree,
+            )
+            job = self._spool.accept(name, record, again=former is not None)
+        except (Blocked, TryAgain, OSError) as err:
+            self._cannot(name, err)
+            return
+        self.drop(name)
+        self._queue.wait(job)
+        self._log.debug("%s (%s) accepted as %s", name, job.record.id, job.record.state)
+
+    def _reject(self, name: str, reason: str, tree: Survey | None = None) -> None:
+        """File a folder as invalid, with the reason in its log, its record and the daemon's log."""
+        try:
+            record = replace(
+                self._former.get(name) or self._new_record(name),
+                state=after(State.ARRIVING, Event.REJECT),
+                reason=reason,
+                finished=time.time(),
+                tree=tree or Survey(),
+            )
+            job = self._spool.accept(name, record, again=name in self._former)
+            joblog.note(self._spool.files(job), f"this job is invalid: {reason}")
+            job = self._spool.take_out(job)
+        except (Blocked, TryAgain, OSError) as err:
+            self._cannot(name, err)
+            return
+        self.drop(name)
+        try:
+            filed = self._spool.file_away(job, "")
+        except (Blocked, TryAgain, OSError) as err:
+            self._queue.unfiled.append((job, ""))
+            self._log.error("%s is invalid: %s; it cannot be filed yet: %s", name, reason, err)
+            return
+        self._log.error("%s is invalid: %s; filed as %s/%s", name, reason, filed.place, filed.folder)
+
+    def _new_record(self, name: str) -> Record:
+        owner = self._spool.owner(Place.QUEUE, name)
+        given = self._spool.given_id(name)
+        job_id = given if given is not None and not self._queue.knows(given) else new_id()
+        return Record(job_id, name, owner, State.ARRIVING, submitted=time.time())
+
+    def _read(self, name: str) -> JobFile:
+        """Read the first job file there is. FileNotFoundError when there is none any more."""
+        directory = self._spool.paths.job(Place.QUEUE, name).dir
+        for candidate in self.settings.job_files:
+            try:
+                data = read_regular(f"{directory}/{candidate}", MAX_JOB_FILE + 1)
+            except FileNotFoundError:
+                continue
+            except OSError as err:
+                if err.errno in TRANSIENT:
+                    raise
+                raise JobFileError(f"{candidate}: {_why_unreadable(err)}") from err
+            return read_job_file(candidate, data)
+        raise FileNotFoundError(errno.ENOENT, "no job file", directory)
+
+    def _cannot(self, name: str, err: Exception) -> None:
+        """The system is in the way: wait if it is short of something, else report the folder once and leave it."""
+        number = err.errno if isinstance(err, OSError) else None
+        if isinstance(err, FileNotFoundError):
+            self.drop(name)
+        elif isinstance(err, TryAgain) or number in TRANSIENT:
+            if (arrival := self._arrivals.get(name)) is not None:
+                arrival.renamed = False
+                arrival.look_at = time.monotonic() + self.settings.poll_interval
+                self._next_look = min(self._next_look, arrival.look_at)
+            self._log.warning("%s has to wait: %s", name, err)
+        elif isinstance(err, Blocked) or number in FORBIDDEN:
+            facts = self._facts(name)
+            self.drop(name)
+            if facts is not None:
+                self._blocked[name] = facts
+                self._log.error("%s", blocked_text(self._spool, name, str(err)))
+        else:
+            self.drop(name)
+            self._log.error("%s is left alone: %s", name, err)
+
+    def busy(self) -> bool:
+        """Does anything arrive?"""
+        return bool(self._arrivals)
+
+    def rearrive(self, jobs: Iterable[Job]) -> None:
+        """Waiting jobs whose trees were changed settle again; they keep their ids and what `qm set` said."""
+        for job in jobs:
+            self._queue.leave(job.folder)
+            self.notice(job.folder, renamed=False, former=job.record)
+            self._log.info("%s (%s) was changed while it waited: arriving again", job.folder, job.record.id)
+
+
+def blocked_text(spool: Spool, name: str, why: str) -> str:
+    """What to tell about a folder that may not be moved: owner and remedy."""
+    try:
+        owner = spool.owner(Place.QUEUE, name)
+    except OSError:
+        owner = "unknown"
+    return (
+        f"{name} cannot be taken ({why}); it stays in {Place.QUEUE}. It belongs to {owner}: "
+        f"let that user submit it with `qm submit --move`, or `chmod -R u+w` or `chown -R` it for the daemon's user"
+    )
+
+
+def _why_unreadable(err: OSError) -> str:
+    if err.errno in (errno.ELOOP, errno.EMLINK):
+        return "is a symbolic link, which QM does not follow; put the file itself into the folder"
+    if err.errno == errno.EACCES:
+        return "may not be read by the daemon; `chmod a+r` it"
+    return f"cannot be read: {err.strerror}"

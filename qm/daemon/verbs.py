@@ -1,0 +1,235 @@
+"""Obeying requests: one method a verb, named as on the command line and in the request file."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from qm.daemon.queue import Active, Queue
+from qm.daemon.running import Running
+from qm.launchers.base import Launcher
+from qm.spool import requests
+from qm.spool.files import TRANSIENT
+from qm.spool.spool import Spool
+from qm.spool.view import View
+from qm.vocabulary.errors import Blocked, JobFileError, NoSuchJob, QMError, RequestError, TryAgain
+from qm.vocabulary.options import with_overrides
+from qm.vocabulary.record import Job, Survey
+from qm.vocabulary.requests import QUEUE_VERBS, Answer, Request
+from qm.vocabulary.states import ENDED, Event, Place, State, after
+
+
+class Verbs:
+    """Reads the request files, obeys them in their order, leaves the answers."""
+
+    def __init__(self, spool: Spool, queue: Queue, running: Running, launcher: Launcher, log: logging.Logger) -> None:
+        self._spool = spool
+        self._queue = queue
+        self._running = running
+        self._launcher = launcher
+        self._log = log
+        self._view = View(spool.paths.root)
+        self._verbs: dict[str, Callable[[Job, Request], str]] = {
+            "kill": self._kill,
+            "hold": self._hold,
+            "release": self._release,
+            "pause": self._pause,
+            "resume": self._resume,
+            "retry": self._retry,
+            "delete": self._delete,
+            "set": self._set,
+        }
+        self.draining = os.path.exists(spool.paths.drained)
+
+    def obey_all(self) -> None:
+        """Obey every request that waits. One that the system is in the way of stays for the next wake-up."""
+        for name in requests.pending(self._spool.paths):
+            try:
+                reply = self._obey(name)
+            except FileNotFoundError:
+                continue
+            except TryAgain as err:
+                self._log.warning("request %s has to wait: %s", name, err)
+                return
+            with contextlib.suppress(FileNotFoundError):
+                try:
+                    requests.answer(self._spool.paths, name, reply)
+                except OSError as err:
+                    self._log.warning("request %s cannot be answered: %s", name, err.strerror)
+                    if err.errno not in TRANSIENT:
+                        os.unlink(f"{self._spool.paths.requests}/{name}")
+
+    def _obey(self, name: str) -> Answer:
+        try:
+            request, uid = requests.read(self._spool.paths, name)
+            message = self._run(request, uid)
+        except TryAgain:
+            raise
+        except (QMError, OSError) as err:
+            if isinstance(err, FileNotFoundError) and str(err.filename).startswith(self._spool.paths.requests):
+                raise
+            self._log.warning("request %s refused: %s", name, err)
+            return Answer(False, str(err))
+        self._log.info("request of uid %d: %s", uid, message)
+        return Answer(True, message)
+
+    def _run(self, request: Request, uid: int) -> str:
+        if request.verb in QUEUE_VERBS:
+            self._allow(uid, self._spool.paths.root, "the queue")
+            return self._drain() if request.verb == "drain" else self._undrain()
+        job = self._find(request)
+        self._allow(uid, self._spool.files(job).dir, job.record.name)
+        try:
+            return self._verbs[request.verb](job, request)
+        except RequestError as err:
+            raise RequestError(f"{job.record.name} ({job.record.id}): {err}") from err
+
+    def _allow(self, uid: int, path: str, what: str) -> None:
+        """The request's owner must own the job or the spool (or be root)."""
+        owners = {0, os.lstat(self._spool.paths.root).st_uid}
+        with contextlib.suppress(FileNotFoundError):
+            owners.add(os.lstat(path).st_uid)
+        if uid not in owners:
+            raise RequestError(f"{what} is not yours: only its owner, or the owner of the spool, may do that")
+
+    def _find(self, request: Request) -> Job:
+        if (entry := self._queue.active.get(request.id)) is not None:
+            return entry.job
+        if (job := self._queue.waiting_by_id(request.id)) is not None:
+            return job
+        if request.name and request.id:
+            for named in self._view.named(request.name):
+                if named.record.id == request.id:
+                    return named
+        return self._view.find(request.id or request.name)
+
+    # --- jobs ----------------------------------------------------------------------------------------------
+
+    def _kill(self, job: Job, _request: Request) -> str:
+        record = job.record
+        if (entry := self._queue.active.get(record.id)) is not None:
+            self._running.end(entry, Event.KILL, "killed on request")
+            return f"{record.name} ({record.id}): its processes are being ended"
+        state = after(self._state(job), Event.KILL)
+        ended = replace(record, state=state, reason="killed on request before it ran", finished=time.time())
+        self._running.file_waiting(replace(job, record=ended))
+        return f"{record.name} ({record.id}): killed before it ran"
+
+    def _hold(self, job: Job, _request: Request) -> str:
+        return self._change(job, Event.HOLD, "held")
+
+    def _release(self, job: Job, _request: Request) -> str:
+        return self._change(job, Event.RELEASE, "released")
+
+    def _change(self, job: Job, event: Event, word: str) -> str:
+        state = after(self._state(job), event)
+        changed = replace(job, record=replace(job.record, state=state))
+        self._spool.save(changed)
+        self._queue.wait(changed)
+        return f"{job.record.name} ({job.record.id}): {word}"
+
+    def _pause(self, job: Job, _request: Request) -> str:
+        entry = self._active(job, Event.PAUSE)
+        self._launcher.pause(job.record.id)
+        self._set_state(entry, after(entry.job.record.state, Event.PAUSE))
+        return f"{job.record.name} ({job.record.id}): paused; its processors are free"
+
+    def _resume(self, job: Job, _request: Request) -> str:
+        entry = self._active(job, Event.RESUME)
+        entry.resuming = True
+        return f"{job.record.name} ({job.record.id}): goes on as soon as its processors are free"
+
+    def resume_paused(self) -> None:
+        """Let paused jobs go on that were asked to, as far as processors are free; called before any start."""
+        for entry in self._queue.active.values():
+            if entry.resuming:
+                free = self._queue.limit - sum(job.width for job in self._queue.occupied())
+                if entry.job.record.nb_proc <= free:
+                    entry.resuming = False
+                    self._launcher.resume(entry.job.record.id)
+                    self._set_state(entry, after(entry.job.record.state, Event.RESUME))
+                    self._log.info("%s (%s) goes on", entry.job.folder, entry.job.record.id)
+
+    def _active(self, job: Job, event: Event) -> Active:
+        entry = self._queue.active.get(job.record.id)
+        after(self._state(job), event)
+        if entry is None:
+            raise RequestError("it has just ended")
+        return entry
+
+    def _set_state(self, entry: Active, state: State) -> None:
+        entry.job = replace(entry.job, record=replace(entry.job.record, state=state))
+        try:
+            self._spool.save(entry.job)
+        except (TryAgain, Blocked, OSError) as err:
+            self._log.warning("%s is %s, but its record cannot say so: %s", entry.job.folder, state, err)
+
+    def _retry(self, job: Job, _request: Request) -> str:
+        state = after(self._state(job), Event.RETRY)
+        record = replace(job.record, state=state, reason="", started=None, finished=None)
+        if job.place is Place.QUEUE:
+            back = replace(job, record=record)
+            self._spool.save(back)
+        else:
+            back = self._spool.requeue(replace(job, record=replace(record, tree=Survey())))
+            back = self._running.with_present_tree(back)
+        self._queue.wait(back)
+        return f"{job.record.name} ({job.record.id}): queued again as attempt {job.record.attempt + 1}"
+
+    def _delete(self, job: Job, _request: Request) -> str:
+        if job.record.id in self._queue.active:
+            raise RequestError("it is active; kill it first")
+        self._queue.leave(job.folder)
+        remove_later(self._spool.delete(job))
+        return f"{job.record.name} ({job.record.id}): deleted"
+
+    def _set(self, job: Job, request: Request) -> str:
+        if job.place is not Place.QUEUE or job.record.id in self._queue.active:
+            raise RequestError(f"it is {self._state(job)}; only a waiting job can be changed")
+        if not request.args:
+            raise RequestError("nothing to set; give key=value")
+        overrides = {**job.record.overrides, **request.args}
+        try:
+            options = with_overrides(job.record.options, overrides)
+        except JobFileError as err:
+            raise RequestError(str(err)) from err
+        width = min(options.nb_proc, self._queue.limit)
+        changed = replace(job, record=replace(job.record, overrides=overrides, nb_proc=width))
+        self._spool.save(changed)
+        self._queue.wait(changed)
+        said = ", ".join(f"{key} = {value}" for key, value in request.args.items())
+        return f"{job.record.name} ({job.record.id}): {said}"
+
+    def _state(self, job: Job) -> State:
+        """The state to judge by: an ended folder is ended, whatever its record says (a crash during a retry)."""
+        state = job.record.state
+        if job.place in (Place.DONE, Place.LOST) and state not in ENDED:
+            return State.DONE if job.place is Place.DONE else State.LOST
+        if job.place is Place.QUEUE and state in ENDED:
+            raise NoSuchJob("it is still arriving")
+        return state
+
+    # --- the queue -----------------------------------------------------------------------------------------
+
+    def _drain(self) -> str:
+        with open(self._spool.paths.drained, "w", encoding="ascii"):
+            pass
+        self.draining = True
+        return "draining: no job is started until `qm undrain`"
+
+    def _undrain(self) -> str:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._spool.paths.drained)
+        self.draining = False
+        return "jobs are started again"
+
+
+def remove_later(path: str) -> None:
+    """Remove a hidden folder in the background: it may be large, and the daemon has other things to do."""
+    threading.Thread(target=shutil.rmtree, args=(path,), kwargs={"ignore_errors": True}, daemon=True).start()

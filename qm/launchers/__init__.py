@@ -1,0 +1,1 @@
+"""Launchers: how a claimed job becomes processes, and how these are watched and ended."""

@@ -1,0 +1,68 @@
+"""What every launcher offers the daemon, be it for this machine or for a cluster engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from qm.judgement.verdict import Exit
+from qm.spool.files import read_regular
+from qm.spool.paths import JobPaths
+from qm.vocabulary.record import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A run that is over, with nothing of it left."""
+
+    job_id: str
+    exit: Exit
+
+
+class Launcher(Protocol):
+    """Starts claimed jobs, watches them, ends them. Nothing here waits: `poll` and `tick` are called again."""
+
+    kill_grace: float
+    """Seconds between asking processes to end and ending them."""
+
+    def fileno(self) -> int | None:
+        """Readable when `poll` has something to say; None where only time tells."""
+
+    def ticket(self) -> str:
+        """What goes into the record before a start, so that a later daemon can find the job again."""
+
+    def start(self, job: Job, paths: JobPaths) -> None:
+        """Begin a claimed job. TryAgain: not now, nothing was begun. JobFileError: never."""
+
+    def take_over(self, job: Job, paths: JobPaths) -> None:
+        """Watch a job that an earlier daemon started, whether it still runs or not."""
+
+    def poll(self) -> list[Ended]:
+        """The runs that are over since the last call."""
+
+    def end(self, job_id: str) -> None:
+        """End the whole tree: ask first, and after the grace period do not ask any more."""
+
+    def pause(self, job_id: str) -> None:
+        """Stop the whole tree where it stands."""
+
+    def resume(self, job_id: str) -> None:
+        """Let it go on."""
+
+    def forget(self, job_id: str) -> None:
+        """The job's folder was taken away: its processes have been ended, nobody asks for the rest."""
+
+    def tick(self) -> float | None:
+        """Do what is due by now; returns the monotonic time at which something is due next."""
+
+    def usage(self, job_id: str) -> tuple[float, int] | None:
+        """CPU seconds so far and the highest sum of resident bytes seen, or None."""
+
+
+def read_exit_mark(paths: JobPaths, attempt: int) -> int | None:
+    """The status the shim left, or None while there is none that is complete."""
+    try:
+        text = read_regular(paths.exit_mark(attempt), 64)
+    except OSError:
+        return None
+    return int(text) if text.endswith(b"\n") and text.strip().isdigit() else None

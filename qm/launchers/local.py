@@ -1,0 +1,383 @@
+"""The launcher for this machine.
+
+Invariants: a job runs in a session of its own, in a shim that outlives the daemon; a run counts as over only
+when nothing of its process tree is left, so its processors are really free and nobody writes into its folder
+any more while it is filed.
+
+What a job leaves behind is found cheaply on Linux: the daemon is the subreaper (prctl(2)) of all its jobs, so
+an orphan shows up among its own children. Elsewhere, and for jobs taken over from an earlier daemon, every
+process is looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import select
+import signal
+import sys
+import time
+from dataclasses import dataclass
+
+from qm.judgement.verdict import Exit
+from qm.launchers.base import Ended, read_exit_mark
+from qm.launchers.environment import job_variables, parse_kept, script_environment
+from qm.launchers.orphans import Orphans
+from qm.launchers.processes import Process, ProcessTable, descendants, open_table, tree_of
+from qm.launchers.shim import NOT_BEGUN, SHELL, command_words, shim_words, stream_notes, streams
+from qm.spool import joblog, usage
+from qm.spool.files import TRANSIENT, read_regular
+from qm.spool.paths import JobPaths
+from qm.vocabulary.errors import JobFileError, TryAgain
+from qm.vocabulary.record import Job
+
+SAMPLE_EVERY = 5.0
+"""Seconds between two rows of usage.csv."""
+INSIST_EVERY = 0.2
+"""Seconds between two KILLs of what is still there."""
+LOOK_EVERY = 0.1
+"""Seconds between two looks at processes whose end the system does not report."""
+MAX_ENVIRONMENT = 4 << 20
+
+_DEFAULT_AGAIN = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGPIPE", "SIGXFSZ", "SIGCHLD", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)
+]
+
+
+@dataclass(slots=True)
+class _Run:
+    """One run and how far it is. `start` is the shim's start time when it is not our child."""
+
+    job_id: str
+    paths: JobPaths
+    attempt: int
+    pid: int
+    ours: bool
+    pidfd: int | None = None
+    start: float | None = None
+    exit: Exit | None = None
+    kill_at: float | None = None
+    paused: bool = False
+    cpu: float = 0.0
+    peak: int = 0
+
+    @property
+    def leader(self) -> int | None:
+        """The shim's pid as long as that number is certainly the shim's."""
+        return self.pid if self.exit is None else None
+
+
+class LocalLauncher:
+    """Runs jobs as processes of this machine. `kill_grace`: seconds between TERM and KILL."""
+
+    def __init__(self, root: str, kill_grace: float, portable: bool = False, table: ProcessTable | None = None) -> None:
+        self.root = root
+        self.kill_grace = kill_grace
+        self.table = table or open_table(portable)
+        self._runs: dict[str, _Run] = {}
+        self._over: list[_Run] = []
+        self._by_fd: dict[int, _Run] = {}
+        pidfds = hasattr(os, "pidfd_open") and sys.platform.startswith("linux") and not portable
+        self._epoll = select.epoll() if pidfds else None
+        self._orphans = Orphans() if pidfds else None
+        self._null = os.open(os.devnull, os.O_RDWR)
+        self._boot = boot_id()
+        self._sample_at = 0.0
+        self._base = {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
+
+    # --- beginning -----------------------------------------------------------------------------------------
+
+    def fileno(self) -> int | None:
+        return self._epoll.fileno() if self._epoll is not None else None
+
+    def ticket(self) -> str:
+        """This boot, and the seconds since it: the shim will have started after that."""
+        return f"{self._boot} {_since_boot():.2f}"
+
+    def start(self, job: Job, paths: JobPaths) -> None:
+        record = job.record
+        options = record.effective
+        try:
+            log = joblog.open_new(paths, record.started or 0.0, (*record.notes, *stream_notes(record)))
+        except OSError as err:
+            raise TryAgain(f"cannot write the log of {job.folder}: {err.strerror}") from err
+        try:
+            command = command_words(options, paths.dir)
+            mark = f"{self._boot} {record.id}"
+            words = shim_words(paths.dir, record.attempt, mark, streams(record), options.chdir, command)
+            pid = self._spawn(words, self._environment(job, paths), log)
+        except OSError as err:
+            if err.errno == errno.E2BIG:
+                text = "the script or its environment is longer than the system allows; put the script into a file"
+                raise JobFileError(text) from err
+            raise TryAgain(f"cannot start {job.folder}: {err.strerror}") from err
+        finally:
+            os.close(log)
+        self._watch(_Run(record.id, paths, record.attempt, pid, ours=True))
+
+    def _spawn(self, words: list[str], environment: dict[bytes, bytes], log: int) -> int:
+        actions = [
+            (os.POSIX_SPAWN_DUP2, self._null, 0),
+            (os.POSIX_SPAWN_DUP2, log, 1),
+            (os.POSIX_SPAWN_DUP2, log, 2),
+        ]
+        try:
+            return os.posix_spawn(
+                SHELL,
+                words,
+                environment,
+                file_actions=actions,
+                setsid=True,
+                setsigmask=[],
+                setsigdef=_DEFAULT_AGAIN,
+            )
+        except NotImplementedError:  # a C library without POSIX_SPAWN_SETSID
+            import subprocess
+
+            spawned = subprocess.Popen(
+                words, env=environment, stdin=self._null, stdout=log, stderr=log, start_new_session=True
+            )
+            spawned.returncode = 0  # we reap it ourselves
+            return spawned.pid
+
+    def _environment(self, job: Job, paths: JobPaths) -> dict[bytes, bytes]:
+        kept: dict[bytes, bytes] = {}
+        base = self._base
+        with contextlib.suppress(FileNotFoundError):
+            kept = parse_kept(read_regular(paths.environment, MAX_ENVIRONMENT))
+            base = {}
+        variables = job_variables(job.record, paths.dir, self.root)
+        return script_environment(base, kept, variables, dict(job.record.effective.env))
+
+    def take_over(self, job: Job, paths: JobPaths) -> None:
+        run = _Run(job.record.id, paths, job.record.attempt, 0, ours=False)
+        shim = self._find_shim(job, paths)
+        if shim is not None:
+            run.pid, run.start = shim.pid, shim.start
+            run.paused = job.record.state.value == "paused"
+            self._watch(run)
+        if shim is None or not self._is_alive(run):
+            run.exit = Exit(read_exit_mark(paths, run.attempt))
+            self._runs[run.job_id] = run
+            self._over.append(run)
+
+    def _find_shim(self, job: Job, paths: JobPaths) -> Process | None:
+        """The shim that wrote the start mark, if it still runs: same boot, same pid, and no stranger under it."""
+        try:
+            pid, boot, _ = read_regular(paths.start_mark(job.record.attempt), 256).decode().split()
+            begun = float(job.record.ticket.split()[1])
+        except (OSError, ValueError, IndexError):
+            return self._find_by_environment(job.record.id)
+        process = self.table.find(int(pid)) if boot == self._boot else None
+        if process is None or process.state in "ZX":
+            return None
+        carried = self.table.job_of(process.pid)
+        if carried is not None:
+            return process if carried == job.record.id else None
+        near = 0.0 <= _started_since_boot(process) - begun + 1.0 < 60.0
+        return process if near else None
+
+    def _find_by_environment(self, job_id: str) -> Process | None:
+        """A start mark without its text (the daemon's machine was full): the shim leads its session."""
+        everything = self.table.snapshot()
+        for process in tree_of(self.table, everything, None, job_id):
+            if process.session == process.pid:
+                return process
+        return None
+
+    def _watch(self, run: _Run) -> None:
+        self._runs[run.job_id] = run
+        if self._epoll is not None:
+            try:
+                run.pidfd = os.pidfd_open(run.pid)
+            except ProcessLookupError:
+                return  # not our child and gone: the caller looks again
+            except OSError as err:
+                if err.errno not in TRANSIENT:
+                    raise
+                return  # out of descriptors: looked at by the clock instead
+            self._epoll.register(run.pidfd, select.EPOLLIN)
+            self._by_fd[run.pidfd] = run
+
+    # --- ending --------------------------------------------------------------------------------------------
+
+    def poll(self) -> list[Ended]:
+        for run in self._candidates():
+            if run.exit is None and (exit_ := self._collect(run)) is not None:
+                run.exit = exit_
+                self._unwatch(run)
+                self._over.append(run)
+        ended = []
+        for run in list(self._over):
+            if self._left_of(run):
+                if run.kill_at is None:
+                    self.end(run.job_id)
+            else:
+                self._over.remove(run)
+                del self._runs[run.job_id]
+                ended.append(Ended(run.job_id, run.exit or Exit(None)))
+        return ended
+
+    def _candidates(self) -> list[_Run]:
+        if self._epoll is None:
+            return list(self._runs.values())
+        ready = [self._by_fd[fd] for fd, _ in self._epoll.poll(0) if fd in self._by_fd]
+        return ready + [run for run in self._runs.values() if run.pidfd is None and run.exit is None]
+
+    def _collect(self, run: _Run) -> Exit | None:
+        """How the shim ended, or None while it runs."""
+        if not run.ours:
+            return None if self._is_alive(run) else Exit(read_exit_mark(run.paths, run.attempt))
+        pid, status, used = os.wait4(run.pid, os.WNOHANG)
+        if pid == 0:
+            return None
+        said = read_exit_mark(run.paths, run.attempt)
+        ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+        if said is None and ended_by is None:
+            said = os.WEXITSTATUS(status)
+            if said in NOT_BEGUN:
+                return Exit(None, begun=False)
+        peak = max(run.peak, _largest_process(used)) or None
+        return Exit(said, ended_by if said is None else None, used.ru_utime + used.ru_stime, peak)
+
+    def _is_alive(self, run: _Run) -> bool:
+        now = self.table.find(run.pid)
+        return now is not None and now.start == run.start and now.state not in "ZX"
+
+    def _unwatch(self, run: _Run) -> None:
+        if run.pidfd is not None and self._epoll is not None:
+            self._epoll.unregister(run.pidfd)
+            del self._by_fd[run.pidfd]
+            os.close(run.pidfd)
+            run.pidfd = None
+
+    def _left_of(self, run: _Run) -> list[Process]:
+        """What is left of a job whose shim has ended."""
+        if run.ours and self._orphans is not None:
+            shims = {other.pid for other in self._runs.values() if other.ours and other.exit is None}
+            if not self._orphans.living(shims):
+                return []
+        return self._tree(run)
+
+    def _tree(self, run: _Run) -> list[Process]:
+        everything = self.table.snapshot()
+        leader = run.pid if run.exit is None or run.pid not in everything else None
+        return tree_of(self.table, everything, leader or None, run.job_id)
+
+    def end(self, job_id: str) -> None:
+        run = self._runs[job_id]
+        if run.kill_at is None:
+            run.kill_at = time.monotonic() + self.kill_grace
+            self._signal(run, signal.SIGTERM)
+            self._signal(run, signal.SIGCONT)  # a stopped process takes its TERM only when it goes on
+
+    def _signal(self, run: _Run, number: int) -> None:
+        for process in self._tree(run):
+            self.table.send(process, number)
+
+    def _insist(self, run: _Run, now: float) -> None:
+        """KILL what is left; the shim last, so that it can still write the status."""
+        late = run.kill_at is not None and now - run.kill_at > 1.0 + self.kill_grace
+        self._signal(run, signal.SIGKILL)
+        if run.exit is None and late:
+            shim = self.table.find(run.pid)
+            if shim is not None and (run.ours or shim.start == run.start):
+                self.table.send(shim, signal.SIGKILL)
+
+    def forget(self, job_id: str) -> None:
+        run = self._runs.get(job_id)
+        if run is not None:
+            self.end(job_id)
+
+    # --- pausing -------------------------------------------------------------------------------------------
+
+    def pause(self, job_id: str) -> None:
+        run = self._runs[job_id]
+        run.paused = True
+        for _ in range(10):  # a process may have been forked while we looked
+            going = [process for process in self._tree(run) if process.state not in "Tt"]
+            if not going:
+                break
+            for process in going:
+                self.table.send(process, signal.SIGSTOP)
+
+    def resume(self, job_id: str) -> None:
+        run = self._runs[job_id]
+        run.paused = False
+        self._signal(run, signal.SIGCONT)
+
+    # --- by the clock --------------------------------------------------------------------------------------
+
+    def tick(self) -> float | None:
+        now = time.monotonic()
+        due: list[float] = []
+        for run in list(self._runs.values()):
+            if run.kill_at is not None:
+                if now >= run.kill_at:
+                    self._insist(run, now)
+                due.append(max(run.kill_at, now + INSIST_EVERY))
+            if run.pidfd is None:
+                due.append(now + LOOK_EVERY)
+        if not self._runs:
+            self._sample_at = now + SAMPLE_EVERY
+        elif now >= self._sample_at:
+            self._sample_at = now + SAMPLE_EVERY
+            self._sample()
+        if self._runs:
+            due.append(self._sample_at)
+        if self._orphans is not None:
+            self._orphans.reap({run.pid for run in self._runs.values() if run.ours and run.exit is None})
+        return min(due, default=None)
+
+    def _sample(self) -> None:
+        everything = self.table.snapshot()
+        for run in self._runs.values():
+            tree = descendants(everything, run.pid)
+            run.cpu = max(run.cpu, sum(process.cpu for process in tree))
+            memory = sum(process.memory for process in tree)
+            run.peak = max(run.peak, memory)
+            if run.exit is None:
+                with contextlib.suppress(OSError):  # a full disk must not stop the daemon
+                    usage.add_row(run.paths.usage, time.time(), run.cpu, memory)
+
+    def usage(self, job_id: str) -> tuple[float, int] | None:
+        run = self._runs.get(job_id)
+        return (run.cpu, run.peak) if run is not None and run.peak else None
+
+
+def boot_id() -> str:
+    """What tells one boot of this machine from the next."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        import psutil
+
+        return f"boot-{psutil.boot_time():.0f}"
+
+
+def _largest_process(used: resource.struct_rusage) -> int:
+    """Peak bytes of the largest process of a run; 0 if unknown.
+
+    A child's peak begins with its parent's (the kernel counts what it was before exec), so a figure that is
+    not above the daemon's own says nothing.
+    """
+    per_unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on macOS, KiB elsewhere
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used.ru_maxrss * per_unit if used.ru_maxrss > own else 0
+
+
+def _since_boot() -> float:
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.clock_gettime(clock) if clock is not None else time.monotonic()
+
+
+def _started_since_boot(process: Process) -> float:
+    """Seconds from boot to the start of a process, on the clock of `_since_boot`."""
+    if sys.platform.startswith("linux") and process.start < 1e9:
+        return process.start / os.sysconf("SC_CLK_TCK")
+    return _since_boot() - (time.time() - process.start)

@@ -1,0 +1,1 @@
+"""The spool: the only code that lists, claims or moves job folders."""

@@ -1,0 +1,78 @@
+"""process.log: QM's own lines in it, and the logs of earlier attempts.
+
+Invariant: a process.log is created exclusively, so whatever lies under that name before (a link out of the
+spool, a FIFO, an earlier log) is renamed, never followed, opened or overwritten.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable
+
+from qm.spool.files import exists, open_regular, write_all
+from qm.spool.paths import JobPaths
+
+FINISHED = "Job finished at:"
+STARTED = "Job started by QM at:"
+
+
+def clock_time(seconds: float) -> str:
+    """Local time as the log lines have it, `2026-01-31T12:00:00`."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))
+
+
+def open_new(paths: JobPaths, started: float, notes: Iterable[str]) -> int:
+    """Create process.log with QM's first lines; the descriptor is for appending. Raises OSError."""
+    fd = _create(paths)
+    head = "".join(f"QM: {note}\n" for note in notes) + f"{STARTED} {clock_time(started)}\n"
+    try:
+        write_all(fd, head.encode(errors="surrogateescape"))
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def finish(paths: JobPaths, finished: float, code: str) -> None:
+    """Write the last line, once: a line that stands there already (the daemon died since) is left alone."""
+    _append(paths, f"{FINISHED} {clock_time(finished)} with code {code}", unless=FINISHED)
+
+
+def note(paths: JobPaths, text: str) -> None:
+    """Add a line of QM's own; makes the log where there is none."""
+    if not exists(paths.log):
+        os.close(_create(paths))
+    _append(paths, f"QM: {text}")
+
+
+def _create(paths: JobPaths) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+    try:
+        return os.open(paths.log, flags, 0o644)
+    except FileExistsError:
+        number = 1
+        while exists(f"{paths.log}.{number}"):
+            number += 1
+        os.rename(paths.log, f"{paths.log}.{number}")
+        return os.open(paths.log, flags, 0o644)
+
+
+def _append(paths: JobPaths, line: str, unless: str = "") -> None:
+    """Append a line at the beginning of a line. A log that the job removed or replaced is left alone."""
+    try:
+        fd = open_regular(paths.log, os.O_RDWR | os.O_APPEND)
+    except OSError:
+        return
+    try:
+        size = os.fstat(fd).st_size
+        tail = b""
+        with contextlib.suppress(OSError):
+            tail = os.pread(fd, 200, max(0, size - 200))
+        if unless and tail.rpartition(b"\n")[0].rpartition(b"\n")[2].startswith(unless.encode()):
+            return
+        text = line.encode(errors="surrogateescape") + b"\n"
+        write_all(fd, text if not tail or tail.endswith(b"\n") else b"\n" + text)
+    finally:
+        os.close(fd)

@@ -1,0 +1,343 @@
+"""The spool: claims and moves job folders. Nothing else does.
+
+Invariants, which the crash tests prove by killing the daemon at every step named in STEPS:
+
+1. A folder lies in exactly one of the four folders at any moment: every move within QM_FOLDER is one rename.
+2. A job is claimed by one rename from QM_qJobs to QM_Jobs, after its record says `running` and which attempt;
+   so a folder in QM_Jobs always knows which start mark to look for.
+3. An attempt runs only if its start mark could be created exclusively; whoever creates it first (the shim, or
+   a restarted daemon that voids the start) decides, once and for all.
+4. A job is filed by: record with the end, log line, history line, rename. A daemon that finds the record of an
+   end beside a folder not yet moved goes on from there, and adds no line twice.
+5. Nothing is overwritten or merged: a name that is taken gets a number.
+
+Only the daemon that holds the spool's lock calls the methods that change something.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+
+from qm.judgement.arrival import marks_a_copy
+from qm.spool import crossing, history, joblog
+from qm.spool.files import (
+    exists,
+    explained,
+    free_name,
+    is_real_directory,
+    owner_of,
+    read_regular,
+    write_whole,
+)
+from qm.spool.paths import DOT_NAME, JobPaths, SpoolPaths
+from qm.vocabulary.errors import ConfigError, TryAgain
+from qm.vocabulary.record import Job, Record, dump, load
+from qm.vocabulary.states import ENDED, PLACE_OF, Place, State
+
+MAX_RECORD = 16 << 20
+"""Bytes; a larger job.json counts as none."""
+
+ID_LENGTH = 12
+ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+
+STEPS = (
+    "accept: folder made",
+    "accept: record written",
+    "claim: record written",
+    "claim: moved",
+    "start: log opened",
+    "start: spawned",
+    "unclaim: moved",
+    "end: noticed",
+    "take out: record written",
+    "take out: moved",
+    "file: record written",
+    "file: log written",
+    "file: history written",
+    "file: moved",
+    "requeue: record written",
+    "requeue: moved",
+)
+"""The names of the moments between two file-system operations at which a crash is tried."""
+
+
+class Spool:
+    """The four folders of one QM_FOLDER. `step` is called at each of STEPS; tests use it to crash there."""
+
+    def __init__(self, root: str, failed_to: Place = Place.LOST, step: Callable[[str], None] | None = None) -> None:
+        self.paths = SpoolPaths(root)
+        self.failed_to = failed_to
+        self.step = step or _no_step
+        self._owners: dict[int, str] = {}
+
+    # --- the folders ---------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Make what is missing and try that a claim is one rename. ConfigError says what prevents it."""
+        root = self.paths.root
+        if not os.path.isdir(root):
+            raise ConfigError(f"QM_FOLDER {root} does not exist; make it, or a whole new spool with `qm init {root}`")
+        try:
+            for directory in (*self.paths.places.values(), self.paths.requests, self.paths.answers):
+                os.makedirs(directory, exist_ok=True)
+            self._try_claim()
+        except OSError as err:
+            raise ConfigError(
+                f"{err.filename or root}: {err.strerror}; the daemon must be able to write there"
+            ) from err
+        mode = os.stat(self.paths.places[Place.QUEUE]).st_mode & 0o777
+        if mode & 0o022:  # others may submit: they may ask, too
+            with contextlib.suppress(PermissionError):
+                os.chmod(self.paths.requests, 0o1000 | mode)
+
+    def _try_claim(self) -> None:
+        queue, jobs = self.paths.places[Place.QUEUE], self.paths.places[Place.JOBS]
+        probe = f"/.qm-probe.{os.getpid()}"
+        os.mkdir(queue + probe)
+        try:
+            os.rename(queue + probe, jobs + probe)
+            os.rename(jobs + probe, queue + probe)
+        except OSError as err:
+            if err.errno == errno.EXDEV:
+                text = f"{queue} and {jobs} are on different file systems; a job is claimed by one rename between them"
+                raise ConfigError(text) from err
+            raise
+        finally:
+            os.rmdir(queue + probe)
+
+    def folders(self, place: Place) -> tuple[list[str], list[str]]:
+        """The names that may be jobs, and those that are not (plain files, links). Copies in progress are neither."""
+        jobs: list[str] = []
+        strangers: list[str] = []
+        with os.scandir(self.paths.places[place]) as entries:
+            for entry in entries:
+                if not marks_a_copy(entry.name):
+                    (jobs if entry.is_dir(follow_symlinks=False) else strangers).append(entry.name)
+        return jobs, strangers
+
+    def files(self, job: Job) -> JobPaths:
+        """The names of a job's files."""
+        return self.paths.job(job.place, job.folder)
+
+    def is_there(self, place: Place, folder: str) -> bool:
+        """Is there a folder (not a link) of that name?"""
+        return is_real_directory(f"{self.paths.places[place]}/{folder}")
+
+    def owner(self, place: Place, folder: str) -> str:
+        """Who owns the folder on disk, by name."""
+        uid = os.lstat(f"{self.paths.places[place]}/{folder}").st_uid
+        if uid not in self._owners:
+            self._owners[uid] = owner_of(uid)
+        return self._owners[uid]
+
+    def given_id(self, folder: str) -> str | None:
+        """The id that `qm submit` chose for a folder, so that it can tell it at once; None if there is none."""
+        paths = self.paths.job(Place.QUEUE, folder)
+        try:
+            text = read_regular(paths.given_id, 64).decode("ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            return None
+        return text if len(text) == ID_LENGTH and set(text) <= set(ID_ALPHABET) and not exists(paths.record) else None
+
+    # --- records -------------------------------------------------------------------------------------------
+
+    def record(self, place: Place, folder: str) -> Record | None:
+        """The record in a folder; None if there is none that can be read."""
+        paths = self.paths.job(place, folder)
+        if not is_real_directory(paths.dot):
+            return None
+        try:
+            return load(read_regular(paths.record, MAX_RECORD))
+        except FileNotFoundError:
+            return None
+        except OSError as err:
+            if err.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                raise TryAgain(f"cannot read the record of {folder}: {err.strerror}") from err
+            return None
+
+    def save(self, job: Job) -> None:
+        """Write the record of a job where it lies."""
+        with explained(f"cannot write the record of {job.folder}"):
+            write_whole(self.files(job).record, dump(job.record))
+
+    # --- the way of a job ----------------------------------------------------------------------------------
+
+    def accept(self, folder: str, record: Record, again: bool = False) -> Job:
+        """A complete folder in QM_qJobs becomes a job: its hidden folder is made, its record written.
+
+        A record that lies there already belongs to a job that ended before, or was copied: it is set aside,
+        unless the same job is accepted `again` after a change.
+        """
+        paths = self.paths.job(Place.QUEUE, folder)
+        job = Job(Place.QUEUE, folder, record)
+        with explained(f"cannot write into {folder} (owner {record.owner})"):
+            if not again:
+                self._set_aside(paths)
+            for directory in (paths.dot, paths.run):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(directory)
+        self.step("accept: folder made")
+        self.save(job)
+        self.step("accept: record written")
+        return job
+
+    def claim(self, job: Job) -> Job:
+        """Take a job into QM_Jobs; `job.record` is already the running one. On failure it stays in QM_qJobs."""
+        self.save(job)
+        self.step("claim: record written")
+        claimed = self._move(job, Place.JOBS)
+        self.step("claim: moved")
+        return claimed
+
+    def unclaim(self, job: Job) -> Job:
+        """Put a job whose script was not started back into QM_qJobs, with the record given."""
+        back = self._move(job, Place.QUEUE)
+        self.step("unclaim: moved")
+        self.save(back)
+        return back
+
+    def take_out(self, job: Job) -> Job:
+        """A job that ended before it ran goes to QM_Jobs, and is filed from there like any other.
+
+        So a folder in QM_qJobs with the record of an end that the history knows was always put there to run again.
+        """
+        self.save(job)
+        self.step("take out: record written")
+        taken = self._move(job, Place.JOBS)
+        self.step("take out: moved")
+        return taken
+
+    def file_away(self, job: Job, code: str) -> Job:
+        """File an ended job: `job.record` has the end, `code` is how process.log says it."""
+        record = job.record
+        if record.state not in ENDED:
+            raise ValueError(f"{record.state} is no end")
+        self.save(job)
+        self.step("file: record written")
+        paths = self.files(job)
+        with explained(f"cannot write to the log of {job.folder}"):
+            if record.started is not None:
+                joblog.finish(paths, record.finished or 0.0, code)
+        self.step("file: log written")
+        return self._complete_filing(job)
+
+    def resume_filing(self, job: Job, code: str) -> Job:
+        """Go on with a filing that a crash interrupted: nothing that was done is done again."""
+        with explained(f"cannot write to the log of {job.folder}"):
+            if job.record.started is not None:
+                joblog.finish(self.files(job), job.record.finished or 0.0, code)
+        if history.contains(self.paths.history, job.record):
+            twin = self._twin(job)
+            if twin is not None:  # a copy across file systems was complete: the ended one stays
+                shutil.rmtree(self.files(job).dir)
+                return twin
+            return self._move(job, self._destination(job.record.state))
+        return self._complete_filing(job)
+
+    def was_being_filed(self, record: Record) -> bool:
+        """Is this the record of an end that the history does not know yet?"""
+        return record.state in ENDED and not history.contains(self.paths.history, record)
+
+    def _complete_filing(self, job: Job) -> Job:
+        with explained("cannot write the history"):
+            history.append(self.paths.history, job.record)
+        self.step("file: history written")
+        filed = self._move(job, self._destination(job.record.state))
+        self.step("file: moved")
+        return filed
+
+    def requeue(self, job: Job) -> Job:
+        """Bring an ended job back into QM_qJobs, with the waiting record given."""
+        self.save(job)
+        self.step("requeue: record written")
+        back = self._move(job, Place.QUEUE)
+        self.step("requeue: moved")
+        return back
+
+    def delete(self, job: Job) -> str:
+        """Take a job out of sight at once; the hidden path returned is to be removed when there is time."""
+        hidden = f"{self.paths.places[job.place]}/.qm-deleted.{job.record.id}"
+        with explained(f"cannot delete {job.folder}"):
+            os.rename(self.files(job).dir, hidden)
+        return hidden
+
+    def leftovers(self) -> Iterator[str]:
+        """What deletions and crashes left: hidden folders that nobody will ask for."""
+        for directory in self.paths.places.values():
+            for name in os.listdir(directory):
+                if name.startswith((".qm-deleted.", ".qm-probe.")):
+                    yield f"{directory}/{name}"
+
+    # --- below ---------------------------------------------------------------------------------------------
+
+    def _destination(self, state: State) -> Place:
+        return self.failed_to if state is State.FAILED else PLACE_OF[state]
+
+    def _move(self, job: Job, place: Place) -> Job:
+        """Rename into another of the four folders; copy only where that is another file system."""
+        source, directory = self.files(job).dir, self.paths.places[place]
+        wanted = job.record.name if place is not Place.QUEUE else job.folder
+        folder = free_name(directory, wanted)
+        with explained(f"cannot move {source} to {directory} (owner {job.record.owner})"):
+            try:
+                os.rename(source, f"{directory}/{folder}")
+            except PermissionError:
+                _make_writable(source)
+                os.rename(source, f"{directory}/{folder}")
+            except OSError as err:
+                if err.errno != errno.EXDEV:
+                    raise
+                crossing.copy_across(source, directory, folder)
+        return Job(place, folder, job.record)
+
+    def _twin(self, job: Job) -> Job | None:
+        """The same job, already under its name in the place it is to be filed in."""
+        place = self._destination(job.record.state)
+        base = job.record.name
+        with os.scandir(self.paths.places[place]) as entries:
+            near = [entry.name for entry in entries if entry.name == base or entry.name.startswith(f"{base}.")]
+        for folder in near:
+            record = self.record(place, folder)
+            if record is not None and record.id == job.record.id:
+                return Job(place, folder, record)
+        return None
+
+    def _set_aside(self, paths: JobPaths) -> None:
+        """An old `.qm` (of a job that ended and is run again, or no folder at all) makes room for a new one."""
+        if not exists(paths.dot):
+            return
+        if not is_real_directory(paths.dot):
+            os.rename(paths.dot, f"{paths.dir}/{free_name(paths.dir, DOT_NAME + '.strange')}")
+            return
+        try:
+            old = load(read_regular(paths.record, MAX_RECORD))
+        except FileNotFoundError:
+            if exists(paths.run) and not is_real_directory(paths.run):
+                os.rename(paths.run, f"{paths.dot}/{free_name(paths.dot, 'run.strange')}")
+            return
+        except OSError:
+            old = None
+        suffix = old.id if old is not None and old.id.isalnum() else "unreadable"
+        os.rename(paths.dot, f"{paths.dir}/{free_name(paths.dir, f'{DOT_NAME}.{suffix}')}")
+
+
+def _make_writable(directory: str) -> None:
+    """A job may have made its own folder read-only; its owner may undo that. Raises PermissionError otherwise."""
+    facts = os.lstat(directory)
+    if not hasattr(os, "geteuid") or facts.st_uid != os.geteuid() or facts.st_mode & 0o200:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), directory)
+    os.chmod(directory, facts.st_mode | 0o700)
+
+
+def new_id() -> str:
+    """12 random base-32 characters (RFC 4648, lower case): 60 bits, no counter."""
+    number = int.from_bytes(os.urandom(8), "big")
+    return "".join(ID_ALPHABET[number >> shift & 31] for shift in range(0, 5 * ID_LENGTH, 5))
+
+
+def _no_step(_name: str) -> None:
+    """Production takes no steps between steps."""

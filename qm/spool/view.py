@@ -1,0 +1,256 @@
+"""Reading a spool without a daemon: what the command line and the dashboard show.
+
+Invariant: nothing here changes anything, and everything works while the daemon is down. Folders come and go
+while they are read; what is gone between two looks is left out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from qm.judgement.arrival import marks_a_copy
+from qm.judgement.progress import Progress, read_progress, read_progress_file
+from qm.spool.files import owner_of, read_regular, read_tail
+from qm.spool.lock import Holder, holder_of
+from qm.spool.paths import JobPaths, SpoolPaths
+from qm.spool.spool import Spool
+from qm.vocabulary.errors import NoSuchJob
+from qm.vocabulary.options import Options
+from qm.vocabulary.record import Job, Record
+from qm.vocabulary.states import ENDED, PLACE_OF, Place, State
+
+LIVE = (Place.JOBS, Place.QUEUE)
+PAST = (Place.DONE, Place.LOST)
+_TAIL = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """One job as it is shown. `name` is what it was submitted as, `folder` its folder's name now.
+
+    Times are UTC epoch seconds; `progress` is 0..1 or None.
+    """
+
+    place: Place
+    folder: str
+    path: str
+    name: str
+    id: str
+    state: State
+    owner: str
+    info: str
+    size: str
+    nb_proc: int
+    priority: int
+    submitted: float
+    started: float | None
+    finished: float | None
+    reason: str
+    progress: float | None
+    progress_text: str
+    record: Record | None
+
+    @property
+    def order(self) -> tuple[int, float]:
+        """Sorts waiting jobs as they will start."""
+        return (-self.priority, self.submitted)
+
+
+class View:
+    """One spool, looked at. `root` is QM_FOLDER."""
+
+    def __init__(self, root: str) -> None:
+        self.paths = SpoolPaths(root)
+        self._spool = Spool(root)
+
+    def daemon(self) -> Holder | None:
+        """Who serves this spool right now, or None."""
+        return holder_of(self.paths.lock)
+
+    def draining(self) -> bool:
+        """Has somebody said `qm drain`?"""
+        return os.path.exists(self.paths.drained)
+
+    # --- listing -------------------------------------------------------------------------------------------
+
+    def folders(self, place: Place) -> list[str]:
+        """The names of the job folders in a place, in no order; none where the place is missing."""
+        try:
+            return self._spool.folders(place)[0]
+        except FileNotFoundError:
+            return []
+
+    def count(self, place: Place) -> int:
+        """How many job folders lie there."""
+        return len(self.folders(place))
+
+    def jobs(self, *places: Place) -> Iterator[JobView]:
+        """The jobs in these places (all four if none is named), in no order."""
+        for place in places or tuple(Place):
+            for folder in self.folders(place):
+                job = self.job(place, folder)
+                if job is not None:
+                    yield job
+
+    def active(self) -> list[JobView]:
+        """What runs, oldest start first."""
+        return sorted(self.jobs(Place.JOBS), key=lambda job: job.started or 0.0)
+
+    def waiting(self) -> list[JobView]:
+        """What waits, in the order in which it will start; then what is held or arriving."""
+        rank = {State.PENDING: 0, State.DEFERRED: 1, State.HELD: 2}
+        return sorted(self.jobs(Place.QUEUE), key=lambda job: (rank.get(job.state, 3), *job.order))
+
+    def ended(self, most: int | None = None) -> list[JobView]:
+        """What ended, newest first; with `most`, only that many, without reading the others' records."""
+        found: list[tuple[int, Place, str]] = []
+        for place in PAST:
+            for folder in self.folders(place):
+                try:
+                    found.append((os.lstat(f"{self.paths.places[place]}/{folder}").st_ctime_ns, place, folder))
+                except OSError:
+                    continue
+        found.sort(reverse=True)
+        views = (self.job(place, folder) for _, place, folder in found[:most])
+        return [view for view in views if view is not None]
+
+    # --- one job -------------------------------------------------------------------------------------------
+
+    def job(self, place: Place, folder: str) -> JobView | None:
+        """What can be said about one folder; None when it is gone."""
+        paths = self.paths.job(place, folder)
+        try:
+            facts = os.lstat(paths.dir)
+        except OSError:
+            return None
+        record = self._spool.record(place, folder)
+        if record is None:
+            return self._without_record(place, folder, paths, facts)
+        state = state_in(place, record)
+        options = record.effective
+        progress = read_job_progress(paths) if place is Place.JOBS else None
+        return JobView(
+            place=place,
+            folder=folder,
+            path=paths.dir,
+            name=record.name,
+            id=record.id,
+            state=state,
+            owner=record.owner,
+            info=options.info,
+            size=options.size,
+            nb_proc=record.nb_proc,
+            priority=options.priority,
+            submitted=record.submitted,
+            started=record.started,
+            finished=record.finished,
+            reason=record.reason,
+            progress=progress.fraction if progress else None,
+            progress_text=progress.text if progress else "",
+            record=record,
+        )
+
+    def _without_record(self, place: Place, folder: str, paths: JobPaths, facts: os.stat_result) -> JobView:
+        """A folder on its way in, or one of QM 0.4's: its times are the file system's."""
+        ended = place in PAST
+        default = {Place.QUEUE: State.ARRIVING, Place.JOBS: State.RUNNING, Place.DONE: State.DONE}
+        return JobView(
+            place=place,
+            folder=folder,
+            path=paths.dir,
+            name=folder,
+            id="",
+            state=default.get(place, State.LOST),
+            owner=owner_of(facts.st_uid),
+            info="",
+            size="",
+            nb_proc=Options().nb_proc,
+            priority=0,
+            submitted=facts.st_mtime,
+            started=None,
+            finished=facts.st_mtime if ended else None,
+            reason="" if place is Place.QUEUE else "without a record",
+            progress=None,
+            progress_text="",
+            record=None,
+        )
+
+    def find(self, name: str) -> Job:
+        """An id, else the newest live job submitted under that name, else the newest ended one. NoSuchJob."""
+        for places in (LIVE, PAST):
+            named = list(self.named(name, places))
+            if named:
+                return max(named, key=lambda job: (job.record.submitted, job.record.finished or 0.0))
+        by_id = self._by_id(name) if len(name) == 12 and name.isalnum() else None
+        if by_id is None:
+            raise NoSuchJob(f"no job has the name or id {name!r}; `qm status` lists them")
+        return by_id
+
+    def follow(self, job: Job) -> Job | None:
+        """The same job where it lies now; None when it is gone."""
+        record = self._spool.record(job.place, job.folder)
+        if record is not None and record.id == job.record.id:
+            return Job(job.place, job.folder, record)
+        for found in self.named(job.record.name, (Place.JOBS, Place.DONE, Place.LOST, Place.QUEUE)):
+            if found.record.id == job.record.id:
+                return found
+        return None
+
+    def named(self, name: str, places: tuple[Place, ...] = LIVE + PAST) -> Iterator[Job]:
+        """The jobs submitted under a name lie in `name`, `name.2`, `name.3`, …"""
+        if not name or "/" in name:
+            return
+        for place in places:
+            for folder in self.folders(place):
+                if folder == name or (folder.startswith(f"{name[:200]}") and folder.rpartition(".")[2].isdigit()):
+                    record = self._spool.record(place, folder)
+                    if record is not None and (record.name == name or folder == name):
+                        yield Job(place, folder, record)
+
+    def _by_id(self, wanted: str) -> Job | None:
+        for place in (*LIVE, *PAST):
+            for folder in self.folders(place):
+                record = self._spool.record(place, folder)
+                if record is not None and record.id == wanted:
+                    return Job(place, folder, record)
+        return None
+
+
+def state_in(place: Place, record: Record) -> State:
+    """The state to believe: the folder decides, the record explains."""
+    if PLACE_OF[record.state] is place:
+        return record.state
+    if place is Place.QUEUE:
+        return State.ARRIVING if record.state in ENDED else State.PENDING
+    if place is Place.JOBS:
+        return State.RUNNING
+    if record.state in ENDED:
+        return record.state  # `Failed_Jobs = done` files failed jobs there
+    return State.DONE if place is Place.DONE else State.LOST
+
+
+def read_job_progress(paths: JobPaths) -> Progress | None:
+    """How far a job says it is: its QM_PROGRESS file wins over its log."""
+    for path, read in ((paths.progress, read_progress_file), (paths.log, read_progress)):
+        try:
+            progress = read(read_tail(path, _TAIL))
+        except OSError:
+            continue
+        if progress is not None:
+            return progress
+    return None
+
+
+def read_environment(paths: JobPaths) -> bytes:
+    """The submitter's environment kept with a job, empty where there is none."""
+    try:
+        return read_regular(paths.environment, 4 << 20)
+    except OSError:
+        return b""
+
+
+def is_job_name(name: str) -> bool:
+    """May a folder of that name be a job?"""
+    return bool(name) and "/" not in name and "\0" not in name and name not in (".", "..") and not marks_a_copy(name)

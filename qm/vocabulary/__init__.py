@@ -1,0 +1,1 @@
+"""Vocabulary: configuration, job file formats, records, states, errors. Pure: nothing here touches the system."""

@@ -1,0 +1,257 @@
+"""QMserv.cfg: what may stand in it, and how it is read.
+
+Invariant: one table, KEYS, says everything about every key. Reading, checking, the commented file that
+`qm init` writes and the table in the docs all come from it. Whoever has a Settings has a whole and valid one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from qm.vocabulary.errors import ConfigError
+from qm.vocabulary.ini import IniError, read_ini
+
+SERVER = "QMServer"
+WEB = "WEB_QMserver"
+
+JOB_FILES = ("proc_config.cfg", "info.xml", "infos.xml", "job.sh")
+"""The names of job files: the first that a folder has is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebSettings:
+    """Section [WEB_QMserver]. `refresh_rate` is in seconds."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    refresh_rate: float = 3.0
+    display_details: bool = True
+    delete_jobs: bool = False
+    licence_to_kill: bool = False
+    debug: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One QMserv.cfg. `file` is its path, `folder` QM_FOLDER resolved against it; times are in seconds."""
+
+    file: str
+    folder: str
+    max_processors: int | None = None  # None: as many as the machine has
+    launch_type: str = "non-blocking"
+    job_files: tuple[str, ...] = JOB_FILES
+    mail_active: bool = False
+    debug: bool = False
+    failed_jobs: str = "lost+found"
+    settle_time: float = 1.0
+    arrival_grace: float = 60.0
+    poll_interval: float = 3.0
+    kill_grace: float = 10.0
+    portable: bool = False
+    web: WebSettings = WebSettings()
+
+
+# --- readers: the value of a text, ValueError if it is not understood -------------------------------------
+
+
+def _folder(text: str) -> str:
+    if not text or "\n" in text or text.startswith("~"):  # ~ is the shell's, and would become a folder of that name
+        raise ValueError
+    return text
+
+
+def _processors(text: str) -> int | None:
+    return None if text.lower() == "auto" else _whole(1, 1_000_000)(text)
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
+        if not least <= number <= most:
+            raise ValueError
+        return number
+
+    return read
+
+
+def _seconds(least: float) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        number = float(text)
+        if not least <= number <= 1e9:  # false for nan, too
+            raise ValueError
+        return number
+
+    return read
+
+
+def _choice(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text.lower() not in words:
+            raise ValueError
+        return text.lower()
+
+    return read
+
+
+def _truth(text: str) -> bool:
+    return _choice("true", "yes", "on", "1", "false", "no", "off", "0")(text) in ("true", "yes", "on", "1")
+
+
+def _file_names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names) or any("/" in name or name in (".", "..") for name in names):
+        raise ValueError
+    return names
+
+
+def _host(text: str) -> str:
+    if not text or any(character.isspace() or character == "/" for character in text):
+        raise ValueError
+    return text
+
+
+# --- the table ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key: where it stands, which field it fills, how it is read, and what is said about it."""
+
+    section: str
+    name: str
+    field: str
+    read: Callable[[str], Any]
+    default: str
+    accepted: str
+    meaning: str
+
+
+TRUTH = "True or False"
+
+KEYS = (
+    Key(SERVER, "QM_FOLDER", "folder", _folder, ".",
+        "a folder, absolute or relative to this file",
+        "The folder that holds QM_qJobs, QM_Jobs, QM_dJobs and QM_lost+found."),
+    Key(SERVER, "MaxNbProcessors", "max_processors", _processors, "auto",
+        "a whole number of 1 or more, or auto",
+        "How many processors the running jobs may have together; auto: those of the machine."),
+    Key(SERVER, "launch_type", "launch_type", _choice("non-blocking", "blocking", "slurm", "gridengine"),
+        "non-blocking", "non-blocking, blocking, slurm or gridengine",
+        "Jobs side by side, one after the other, or handed to a cluster's own engine."),
+    Key(SERVER, "job_file", "job_files", _file_names, ", ".join(JOB_FILES),
+        "file names, separated by commas",
+        "What a job's options are read from: the first of these that its folder has."),
+    Key(SERVER, "Failed_Jobs", "failed_jobs", _choice("lost+found", "done"), "lost+found",
+        "lost+found or done",
+        "Where jobs go whose script ended with another status than 0."),
+    Key(SERVER, "MailActive", "mail_active", _truth, "False", TRUTH,
+        "Tell the e_mail address of a job when it ends."),
+    Key(SERVER, "Settle_Time", "settle_time", _seconds(0), "1", "seconds, 0 or more",
+        "A folder that is being copied in is complete when nothing in it has changed for so long."),
+    Key(SERVER, "Arrival_Grace", "arrival_grace", _seconds(0), "60", "seconds, 0 or more",
+        "How long an unchanged folder without a job file is waited for before it is called invalid."),
+    Key(SERVER, "Poll_Interval", "poll_interval", _seconds(0.05), "3", "seconds, 0.05 or more",
+        "How often the folders are looked through, whatever events were seen."),
+    Key(SERVER, "Kill_Grace", "kill_grace", _seconds(0), "10", "seconds, 0 or more",
+        "How long a job that is killed may take to end by itself (between SIGTERM and SIGKILL)."),
+    Key(SERVER, "Portable", "portable", _truth, "False", TRUTH,
+        "Use only what every system has: polling instead of events, psutil instead of pidfd."),
+    Key(SERVER, "Debug", "debug", _truth, "False", TRUTH,
+        "Write more into QueueManager.log."),
+    Key(WEB, "Host", "host", _host, "127.0.0.1", "an address or a name of this machine",
+        "Where the dashboard listens."),
+    Key(WEB, "The_Port", "port", _whole(0, 65535), "8080", "a whole number from 0 to 65535",
+        "The port it listens on; 0: any that is free."),
+    Key(WEB, "Refresh_Rate", "refresh_rate", _seconds(0.1), "3", "seconds, 0.1 or more",
+        "How often the page is made anew."),
+    Key(WEB, "Display_details", "display_details", _truth, "True", TRUTH,
+        "Show owner, description and reason of jobs."),
+    Key(WEB, "Delete_Jobs", "delete_jobs", _truth, "False", TRUTH,
+        "Jobs may be deleted from the page."),
+    Key(WEB, "Licence_to_kill", "licence_to_kill", _truth, "False", TRUTH,
+        "Jobs may be killed from the page."),
+    Key(WEB, "Debug", "debug", _truth, "False", TRUTH,
+        "Show errors of the dashboard in the page."),
+)  # fmt: skip
+
+
+def read_settings(text: str, file: str) -> Settings:
+    """The settings that a QMserv.cfg with this text has, `file` being its absolute path.
+
+    Raises ConfigError, which names file, line, key and value, and what is accepted.
+    """
+    try:
+        sections = read_ini(text)
+    except IniError as err:
+        raise ConfigError(f"{file}, line {err.line}: {err}") from err
+    values = {(key.section, key.field): key.read(key.default) for key in KEYS}
+    for section in sections:
+        name = _section(section.name, f"{file}, line {section.line}")
+        for entry in section.entries:
+            where = f"{file}, line {entry.line}"
+            key = _key(name, entry.key, where)
+            values[key.section, key.field] = _value(key, entry.value, where)
+    server = {field: value for (section, field), value in values.items() if section == SERVER}
+    web = {field: value for (section, field), value in values.items() if section == WEB}
+    server["folder"] = str(PurePath(file).parent / server["folder"])
+    return Settings(file=file, web=WebSettings(**web), **server)
+
+
+def _section(name: str, where: str) -> str:
+    sections = {section.lower(): section for section in (SERVER, WEB)}
+    if name.lower() in sections:
+        return sections[name.lower()]
+    meant = nearest(name, list(sections.values()))
+    hint = f"did you mean [{meant}]? " if meant else ""
+    raise ConfigError(f"{where}: section [{name}] is not known; {hint}accepted: [{SERVER}], [{WEB}]")
+
+
+def _key(section: str, name: str, where: str) -> Key:
+    here = {key.name.lower(): key for key in KEYS if key.section == section}
+    if name.lower() in here:
+        return here[name.lower()]
+    elsewhere = [key.section for key in KEYS if key.name.lower() == name.lower()]
+    meant = nearest(name, [key.name for key in here.values()])
+    if elsewhere:
+        hint = f"it belongs into [{elsewhere[0]}]; "
+    else:
+        hint = f"did you mean {meant}? " if meant else ""
+    accepted = ", ".join(key.name for key in here.values())
+    raise ConfigError(f"{where}: [{section}] {name} is not known; {hint}accepted: {accepted}")
+
+
+def _value(key: Key, text: str, where: str) -> Any:
+    try:
+        return key.read(text)
+    except ValueError:
+        raise ConfigError(
+            f"{where}: [{key.section}] {key.name} = {text!r} is not understood; accepted: {key.accepted}"
+        ) from None
+
+
+def nearest(name: str, known: Sequence[str]) -> str | None:
+    """Which of the known names was probably meant, None if it is like none of them."""
+    import difflib  # here, since it is slow to import and seldom wanted
+
+    by_lower = {other.lower(): other for other in known}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    return by_lower[near[0]] if near else None
+
+
+def default_config() -> str:
+    """A commented QMserv.cfg in which every key has its default."""
+    lines = ["# The configuration of a QM spool. Each key has its default here, and when it is left out."]
+    for section in (SERVER, WEB):
+        lines += ["", f"[{section}]"]
+        for key in KEYS:
+            if key.section == section:
+                lines += [
+                    "",
+                    f"# {key.meaning}",
+                    f"# Accepted: {key.accepted}",
+                    f"{key.name} : {key.default}",
+                ]
+    return "\n".join(lines) + "\n"
