@@ -110,6 +110,8 @@ class Manager:
             self._running.check_presence(news.left_jobs)
         self._running.reap()
         look_at = self._reception.look()
+        if self._verbs.postponed:
+            self._verbs.obey_all()
         self._start()
         return min(at for at in (look_at, self._tick(), self._running.waits_until(), self._scan_at) if at is not None)
 

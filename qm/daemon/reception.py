@@ -49,6 +49,10 @@ class Reception:
     def __len__(self) -> int:
         return len(self._arrivals)
 
+    def __contains__(self, name: str) -> bool:
+        """Is that folder on its way in?"""
+        return name in self._arrivals
+
     # --- noticing ------------------------------------------------------------------------------------------
 
     def hear(self, news: News) -> None:

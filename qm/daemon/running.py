@@ -113,6 +113,10 @@ class Running:
         self._queue.active[record.id] = Active(claimed)
         self._log.info("%s (%s) started, attempt %d", claimed.folder, record.id, attempt)
 
+    def may_come(self, folder: str) -> bool:
+        """Is that folder in QM_qJobs still on its way in, so that it may become a job?"""
+        return folder in self._reception
+
     # --- ending --------------------------------------------------------------------------------------------
 
     def reap(self) -> None:

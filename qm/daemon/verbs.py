@@ -25,8 +25,15 @@ from qm.vocabulary.requests import QUEUE_VERBS, Answer, Request
 from qm.vocabulary.states import ENDED, Event, Place, State, after
 
 
+class _StillArriving(Exception):
+    """The job of a request is not accepted yet; the request waits for that."""
+
+
 class Verbs:
-    """Reads the request files, obeys them in their order, leaves the answers."""
+    """Reads the request files, obeys them in their order, leaves the answers.
+
+    `postponed` says that some wait for folders that still arrive: they are to be obeyed before any job starts.
+    """
 
     def __init__(self, spool: Spool, queue: Queue, running: Running, launcher: Launcher, log: logging.Logger) -> None:
         self._spool = spool
@@ -46,13 +53,18 @@ class Verbs:
             "set": self._set,
         }
         self.draining = os.path.exists(spool.paths.drained)
+        self.postponed = False
 
     def obey_all(self) -> None:
         """Obey every request that waits. One that the system is in the way of stays for the next wake-up."""
+        self.postponed = False
         for name in requests.pending(self._spool.paths):
             try:
                 reply = self._obey(name)
             except FileNotFoundError:
+                continue
+            except _StillArriving:
+                self.postponed = True
                 continue
             except TryAgain as err:
                 self._log.warning("request %s has to wait: %s", name, err)
@@ -85,6 +97,10 @@ class Verbs:
             return self._drain() if request.verb == "drain" else self._undrain()
         job = self._find(request)
         self._allow(uid, self._spool.files(job).dir, job.record.name)
+        if job.record.state is State.ARRIVING:
+            if self._running.may_come(job.folder):
+                raise _StillArriving
+            raise RequestError(f"{job.record.name} is not accepted as a job; QueueManager.log says why")
         try:
             return self._verbs[request.verb](job, request)
         except RequestError as err:

@@ -19,6 +19,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from qm.judgement.verdict import Exit
@@ -74,10 +75,18 @@ class _Run:
 class LocalLauncher:
     """Runs jobs as processes of this machine. `kill_grace`: seconds between TERM and KILL."""
 
-    def __init__(self, root: str, kill_grace: float, portable: bool = False, table: ProcessTable | None = None) -> None:
+    def __init__(
+        self,
+        root: str,
+        kill_grace: float,
+        portable: bool = False,
+        table: ProcessTable | None = None,
+        step: Callable[[str], None] | None = None,
+    ) -> None:
         self.root = root
         self.kill_grace = kill_grace
         self.table = table or open_table(portable)
+        self._step = step
         self._runs: dict[str, _Run] = {}
         self._over: list[_Run] = []
         self._by_fd: dict[int, _Run] = {}
@@ -105,6 +114,8 @@ class LocalLauncher:
             log = joblog.open_new(paths, record.started or 0.0, (*record.notes, *stream_notes(record)))
         except OSError as err:
             raise TryAgain(f"cannot write the log of {job.folder}: {err.strerror}") from err
+        if self._step is not None:
+            self._step("start: log opened")
         try:
             command = command_words(options, paths.dir)
             mark = f"{self._boot} {record.id}"

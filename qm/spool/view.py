@@ -161,7 +161,7 @@ class View:
             folder=folder,
             path=paths.dir,
             name=folder,
-            id="",
+            id=(self._spool.given_id(folder) or "") if place is Place.QUEUE else "",
             state=default.get(place, State.LOST),
             owner=owner_of(facts.st_uid),
             info="",
@@ -190,13 +190,14 @@ class View:
 
     def follow(self, job: Job) -> Job | None:
         """The same job where it lies now; None when it is gone."""
-        record = self._spool.record(job.place, job.folder)
-        if record is not None and record.id == job.record.id:
-            return Job(job.place, job.folder, record)
-        for found in self.named(job.record.name, (Place.JOBS, Place.DONE, Place.LOST, Place.QUEUE)):
-            if found.record.id == job.record.id:
-                return found
-        return None
+        there = self._as_job(job.place, job.folder)
+        if there is not None and there.record.id == job.record.id:
+            return there
+        named = list(self.named(job.record.name, (Place.JOBS, Place.DONE, Place.LOST, Place.QUEUE)))
+        if not job.record.id:  # it had none while it arrived: by now it is the newest that came since
+            came = [found for found in named if found.record.submitted >= job.record.submitted]
+            return max(came, key=lambda found: found.record.submitted, default=None)
+        return next((found for found in named if found.record.id == job.record.id), None)
 
     def named(self, name: str, places: tuple[Place, ...] = LIVE + PAST) -> Iterator[Job]:
         """The jobs submitted under a name lie in `name`, `name.2`, `name.3`, …"""
@@ -205,17 +206,33 @@ class View:
         for place in places:
             for folder in self.folders(place):
                 if folder == name or (folder.startswith(f"{name[:200]}") and folder.rpartition(".")[2].isdigit()):
-                    record = self._spool.record(place, folder)
-                    if record is not None and (record.name == name or folder == name):
-                        yield Job(place, folder, record)
+                    job = self._as_job(place, folder)
+                    if job is not None and (job.record.name == name or folder == name):
+                        yield job
 
     def _by_id(self, wanted: str) -> Job | None:
         for place in (*LIVE, *PAST):
             for folder in self.folders(place):
-                record = self._spool.record(place, folder)
-                if record is not None and record.id == wanted:
-                    return Job(place, folder, record)
+                job = self._as_job(place, folder)
+                if job is not None and job.record.id == wanted:
+                    return job
         return None
+
+    def _as_job(self, place: Place, folder: str) -> Job | None:
+        """A folder with its record; in QM_qJobs, before it has one of its own, with what is known already."""
+        record = self._spool.record(place, folder)
+        if place is Place.QUEUE and (record is None or record.state in ENDED):
+            record = self._arriving(folder)
+        return Job(place, folder, record) if record is not None else None
+
+    def _arriving(self, folder: str) -> Record | None:
+        """What stands for the record of a folder on its way in: the id that `qm submit` gave it, or none."""
+        try:
+            facts = os.lstat(f"{self.paths.places[Place.QUEUE]}/{folder}")
+        except OSError:
+            return None
+        job_id = self._spool.given_id(folder) or ""
+        return Record(job_id, folder, owner_of(facts.st_uid), State.ARRIVING, submitted=facts.st_ctime)
 
 
 def state_in(place: Place, record: Record) -> State:

@@ -49,11 +49,12 @@ class Section:
 def read_ini(text: str, only: str | None = None) -> list[Section]:
     """The sections of a file; with `only`, just those of that name (case ignored).
 
-    Raises IniError for a NUL character, for a line that is no `key : value`, and for a key or section that stands twice. With
-    `only`, whatever the other sections hold is none of our business.
+    Raises IniError for a NUL character, for a line that is no `key : value`, and for a key or section that
+    stands twice. With `only`, whatever the other sections hold is none of our business.
     """
     if "\0" in text:
-        raise IniError("there is a NUL character, so this is no text file", text.count("\n", 0, text.index("\0")) + 1)
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise IniError("there is a NUL character, so this is no text file", line)
     sections: list[Section] = []
     name, line, depth = "", 0, -1  # depth: how far the last key is indented
     lines: list[tuple[int, str]] = []

@@ -11,7 +11,7 @@ from typing import Any
 
 from qm.vocabulary.errors import JobFileError
 from qm.vocabulary.ini import IniError, read_ini
-from qm.vocabulary.options import Given, Options, read_options
+from qm.vocabulary.options import Given, Options, not_obeyed, read_options
 
 DEFAULT_JOB_FILES = ("proc_config.cfg", "info.xml", "infos.xml", "job.sh")
 """The first of these that a folder has is its job file."""
@@ -40,10 +40,16 @@ def read_job_file(name: str, data: bytes) -> JobFile:
     if not data.strip():
         raise JobFileError(f"{name} is empty")
     if name.lower().endswith(".sh"):
-        return _read_script(name, data)
-    if name.lower().endswith(".xml"):
-        return _read_xml(name, data)
-    return _read_config(name, data)
+        job_file = _read_script(name, data)
+    elif name.lower().endswith(".xml"):
+        job_file = _read_xml(name, data)
+    else:
+        job_file = _read_config(name, data)
+    waiting = not_obeyed(job_file.options)
+    if not waiting:
+        return job_file
+    note = f"kept, but not obeyed by this version of QM: {', '.join(waiting)}"
+    return replace(job_file, notes=(*job_file.notes, note))
 
 
 # --- proc_config.cfg -----------------------------------------------------------------------------------------

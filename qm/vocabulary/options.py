@@ -199,8 +199,14 @@ def _nearly(name: str) -> str | None:
 
 
 _DEFAULTS = Options()
+_NOT_OBEYED = tuple(key.name for key in KEYS if not key.obeyed)
 _FIELDS = tuple(Options.__dataclass_fields__)
 _TUPLES = frozenset(("interpreter", "mail_type", "retry_on", "after"))
+
+
+def not_obeyed(options: Options) -> list[str]:
+    """The keys that were given, but that this version only keeps."""
+    return [name for name in _NOT_OBEYED if getattr(options, name) != getattr(_DEFAULTS, name)]
 
 
 def to_json(options: Options) -> dict[str, Any]:
