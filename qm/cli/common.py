@@ -36,6 +36,16 @@ def find_all(view: View, names: Sequence[str]) -> list[Job]:
     return found
 
 
+def view_of(view: View, job: Job) -> JobView:
+    """A job that was found, as it is shown; it may have moved on since. NoSuchJob when it was taken away."""
+    for _ in range(10):
+        now = view.follow(job)
+        shown = view.job(now.place, now.folder) if now is not None else None
+        if shown is not None:
+            return shown
+    raise NoSuchJob(f"{job.record.name} ({job.record.id}) is gone: deleted, or taken out of the spool")
+
+
 def say(text: str) -> None:
     """Print a line, with names and messages made safe."""
     print(printable(text))

@@ -8,6 +8,7 @@ What a verb needs beyond its arguments it imports when it runs, so that `qm --he
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -63,6 +64,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status. No traceback reaches a user for what a user can cause."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no error
     arguments = parser()
     if "_ARGCOMPLETE" in os.environ:
         from qm.cli.completion import complete
@@ -80,8 +83,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EX_FAILED
     except KeyboardInterrupt:
         return 130
-    except PermissionError as err:
-        return _complain(f"{err.filename}: {err.strerror}", EX_FAILED)
+    except OSError as err:
+        where = f"{err.filename}: " if err.filename is not None else ""
+        return _complain(f"{where}{err.strerror or err}", EX_FAILED)
 
 
 def _without_command(argv: Sequence[str]) -> tuple[Sequence[str], argparse.Namespace]:

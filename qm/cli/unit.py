@@ -17,4 +17,18 @@ def unit_text(config: str | None) -> str:
     beside = os.path.join(os.path.dirname(sys.executable), "QueueManager")
     program = beside if os.path.exists(beside) else shutil.which("QueueManager") or beside
     text = files("qm").joinpath("data/QueueManager.service").read_text(encoding="utf-8")
-    return text.replace("@PROGRAM@", program).replace("@CONFIG@", file).replace("@FOLDER@", settings.folder)
+    text = text.replace("@PROGRAM@", quoted(program))
+    text = text.replace("@CONFIG@", quoted(file.replace("$", "$$")))  # an argument: `$` begins a variable there
+    return text.replace("@FOLDER@", quoted(os.path.realpath(settings.folder)))
+
+
+def quoted(path: str) -> str:
+    """A path as systemd reads it back: `%` doubled, in quotes unless all its characters are plain.
+
+    Rules of systemd.unit(5) (specifiers) and systemd.service(5) (COMMAND LINES).
+    """
+    doubled = path.replace("%", "%%")
+    if all(char.isalnum() or char in "/._-+:@,%$" for char in doubled):
+        return doubled
+    escaped = doubled.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
 
 from rich.console import Console, Group, RenderableType
@@ -11,14 +13,18 @@ from rich.table import Table
 from rich.text import Text
 
 from qm.cli.common import moment
-from qm.cli.verbs.status import daemon_line, remaining_text
+from qm.cli.main import usage_error
+from qm.cli.verbs.status import daemon_line, named_views, remaining_text
 from qm.spool.view import JobView, View
 from qm.vocabulary.config import Settings
-from qm.vocabulary.states import State
+from qm.vocabulary.errors import EX_DONE, NoSuchJob
+from qm.vocabulary.states import ACTIVE, ENDED, WAITING, State
 from qm.vocabulary.text import duration, printable
 
 REFRESH = 1.0
 """Seconds between two looks."""
+SHARE = 0.2
+"""Of a processor, that looking at a long queue may take: it is looked at less often."""
 
 COLOURS = {
     State.DONE: "green",
@@ -29,26 +35,36 @@ COLOURS = {
 }
 
 
-def watch(settings: Settings, view: View) -> int:
-    """Draw until Ctrl-C."""
+def watch(settings: Settings, view: View, names: list[str]) -> int:
+    """Draw until Ctrl-C; with `names`, only these jobs. NoSuchJob when one of them is unknown at the beginning."""
+    if not sys.stdout.isatty():
+        return usage_error("--watch draws on a terminal, and this is none; `qm status` prints the queue once")
+    named_views(view, names)
     console = Console()
-    with Live(picture(settings, view, console.height), console=console, screen=True, auto_refresh=False) as live:
-        try:
+    try:
+        with Live(console=console, screen=True, auto_refresh=False) as live:
             while True:
-                time.sleep(REFRESH)
-                live.update(picture(settings, view, console.height), refresh=True)
-        except KeyboardInterrupt:
-            pass
-    return 0
+                begun = time.monotonic()
+                live.update(picture(settings, view, console.height, names), refresh=True)
+                time.sleep(max(REFRESH, (time.monotonic() - begun) / SHARE))
+    except KeyboardInterrupt:
+        return EX_DONE
 
 
-def picture(settings: Settings, view: View, height: int) -> Group:
+def picture(settings: Settings, view: View, height: int, names: list[str]) -> Group:
     """Everything that fits the screen: all that runs, then what waits, then what ended last."""
     active = view.active()
+    headline = daemon_line(settings, view, active)
     room = max(2, (height - len(active) - 9) // 2)
-    waiting, ended = view.waiting(), view.ended(room)
+    if names:
+        chosen = _those_left(view, names)
+        active = [job for job in chosen if job.state in ACTIVE]
+        waiting = [job for job in chosen if job.state in WAITING]
+        ended = [job for job in chosen if job.state in ENDED]
+    else:
+        waiting, ended = view.waiting(), view.ended(room)
     parts: list[RenderableType] = [
-        Text(printable(daemon_line(settings, view, active)), style="bold"),
+        Text(printable(headline), style="bold"),
         _running(active),
     ]
     if waiting:
@@ -56,6 +72,15 @@ def picture(settings: Settings, view: View, height: int) -> Group:
     if ended:
         parts.append(_ended(ended))
     return Group(*parts)
+
+
+def _those_left(view: View, names: list[str]) -> list[JobView]:
+    """The jobs of these names; one that was deleted meanwhile is left out."""
+    found: list[JobView] = []
+    for name in names:
+        with contextlib.suppress(NoSuchJob):
+            found += named_views(view, [name])
+    return found
 
 
 def _table(*columns: str) -> Table:

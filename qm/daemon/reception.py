@@ -12,7 +12,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import replace
 
 from qm.daemon.queue import Queue
 from qm.judgement.arrival import Arrival, Look, Sight, judge, marks_a_copy
@@ -58,7 +57,7 @@ class Reception:
     def hear(self, news: News) -> None:
         """Take in what the file events say."""
         for old, new in news.renames.items():
-            if old in self._queue.waiting and not marks_a_copy(new):
+            if old in self._queue.waiting:
                 self._rename(old, new)
             else:
                 self.drop(old)
@@ -75,11 +74,15 @@ class Reception:
         """Compare QM_qJobs with what is known: the scan decides, whatever events came or did not."""
         folders, strangers = self._spool.folders(Place.QUEUE)
         there = set(folders)
-        for name in [name for name in (*self._queue.waiting, *self._arrivals) if name not in there]:
+        missing = [name for name in (*self._queue.waiting, *self._arrivals) if name not in there]
+        if any(name in self._queue.waiting for name in missing):
+            self._find_renamed(set(missing), there)
+        for name in missing:
             if not self._spool.is_there(Place.QUEUE, name):
                 self.withdraw(name)
         for name in there - self._queue.waiting.keys() - self._arrivals.keys():
             self.notice(name, renamed=False)
+        self._mentioned.intersection_update(strangers)
         for name in strangers:
             self._mention(name)
         self._blocked = {name: facts for name, facts in self._blocked.items() if name in there}
@@ -100,7 +103,11 @@ class Reception:
         known = self._arrivals.get(name)
         if known is not None:
             known.stir(now)
-            self._next_look = now
+            known.renamed = renamed
+            if renamed:
+                self._fresh.append(known)
+            else:
+                self._next_look = now
             return
         arrival = Arrival(name, renamed, now, now)
         self._arrivals[name] = arrival
@@ -111,12 +118,21 @@ class Reception:
         else:
             self._next_look = min(self._next_look, now)
 
+    def _find_renamed(self, missing: set[str], there: set[str]) -> None:
+        """Waiting folders that were renamed within QM_qJobs with no event to tell: their records show it."""
+        for name in there - self._queue.waiting.keys() - self._arrivals.keys():
+            record = self._spool.record(Place.QUEUE, name)
+            job = self._queue.waiting_by_id(record.id) if record is not None else None
+            if job is not None and job.folder in missing:
+                self._rename(job.folder, name)
+
     def _rename(self, old: str, new: str) -> None:
         """A waiting job's folder was renamed within QM_qJobs: the same job under another name."""
         job = self._queue.leave(old)
-        if job is None or not self._spool.is_there(Place.QUEUE, new):
+        if job is None or marks_a_copy(new) or not self._spool.is_there(Place.QUEUE, new):
+            self._log.info("%s was taken out of the queue by hand: withdrawn", old)
             return
-        job = Job(Place.QUEUE, new, replace(job.record, name=new))
+        job = Job(Place.QUEUE, new, job.record._replace(name=new))
         self._queue.wait(job)
         self._log.info("%s (%s) was renamed to %s", old, job.record.id, new)
         try:
@@ -140,7 +156,8 @@ class Reception:
     def _mention(self, name: str) -> None:
         if name not in self._mentioned:
             self._mentioned.add(name)
-            self._log.warning("%s in %s is not a folder, so it is no job: it stays there", name, Place.QUEUE)
+            why = "is named like a copy in progress" if marks_a_copy(name) else "is not a folder"
+            self._log.warning("%s in %s %s, so it is no job: it stays there", name, Place.QUEUE, why)
 
     def _facts(self, name: str) -> tuple[int, int, int] | None:
         try:
@@ -225,7 +242,7 @@ class Reception:
         former = self._former.get(name)
         options = job_file.options
         if former is not None:
-            options = replace(former, options=options).effective
+            options = former._replace(options=options).effective
         event = Event.ACCEPT_HELD if options.hold else Event.ACCEPT
         notes = job_file.notes
         if options.nb_proc > self._queue.limit:
@@ -233,8 +250,7 @@ class Reception:
             notes = (*notes, lowered)
         try:
             record = former or self._new_record(name)
-            record = replace(
-                record,
+            record = record._replace(
                 state=after(State.ARRIVING, event),
                 nb_proc=min(options.nb_proc, self._queue.limit),
                 job_file=job_file.name,
@@ -253,8 +269,8 @@ class Reception:
     def _reject(self, name: str, reason: str, tree: Survey | None = None) -> None:
         """File a folder as invalid, with the reason in its log, its record and the daemon's log."""
         try:
-            record = replace(
-                self._former.get(name) or self._new_record(name),
+            former = self._former.get(name) or self._new_record(name)
+            record = former._replace(
                 state=after(State.ARRIVING, Event.REJECT),
                 reason=reason,
                 finished=time.time(),

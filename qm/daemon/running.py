@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import replace
 
 from qm.daemon.queue import Active, Queue
 from qm.daemon.reception import Reception
@@ -82,8 +81,7 @@ class Running:
     def _start(self, job: Job) -> None:
         before = job.record
         attempt = before.attempt + 1
-        record = replace(
-            before,
+        record = before._replace(
             state=after(before.state if before.state is not State.DEFERRED else State.PENDING, Event.START),
             reason="",
             started=time.time(),
@@ -102,7 +100,7 @@ class Running:
         try:
             self._launcher.start(claimed, self._spool.files(claimed))
         except TryAgain:
-            self._queue.wait(self._spool.unclaim(replace(claimed, record=before)))
+            self._queue.wait(self._spool.unclaim(claimed._replace(record=before)))
             raise
         except JobFileError as err:
             self._queue.active[record.id] = entry = Active(claimed, Event.REJECT, str(err))
@@ -144,8 +142,7 @@ class Running:
         finished = time.time()
         used = self._launcher.usage(record.id)
         run = Run(record.attempt, record.started, finished, state.value, entry.reason, exit_.status, signal)
-        return replace(
-            record,
+        return record._replace(
             state=state,
             reason=entry.reason,
             ending="",
@@ -226,13 +223,13 @@ class Running:
         """Back into the queue: an attempt is left, or the start never began."""
         record = self._ended_record(entry, state, exit_)
         del self._queue.active[record.id]
-        self.put_back(replace(entry.job, record=record))
+        self.put_back(entry.job._replace(record=record))
 
     def put_back(self, job: Job) -> None:
         """From QM_Jobs back into QM_qJobs, to be started again."""
-        record = replace(job.record, state=State.PENDING, started=None, finished=None)
+        record = job.record._replace(state=State.PENDING, started=None, finished=None)
         try:
-            back = self._spool.unclaim(replace(job, record=record))
+            back = self._spool.unclaim(job._replace(record=record))
         except (TryAgain, Blocked, OSError) as err:
             self._log.error("%s (%s) cannot be put back into the queue: %s", job.folder, record.id, err)
             return
@@ -245,7 +242,7 @@ class Running:
         tree = survey(self._spool.files(job).dir)
         if tree == job.record.tree:
             return job
-        job = replace(job, record=replace(job.record, tree=tree))
+        job = job._replace(record=job.record._replace(tree=tree))
         self._spool.save(job)
         return job
 
@@ -253,7 +250,7 @@ class Running:
         """Begin to end an active job; it is filed when nothing of it is left. The record keeps why."""
         entry.wanted, entry.reason = event, reason
         if not entry.gone:
-            entry.job = replace(entry.job, record=replace(entry.job.record, ending=event.value, reason=reason))
+            entry.job = entry.job._replace(record=entry.job.record._replace(ending=event.value, reason=reason))
             try:
                 self._spool.save(entry.job)
             except (TryAgain, Blocked, OSError) as err:

@@ -10,14 +10,13 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 
 from qm.daemon.queue import Active, Queue
 from qm.daemon.reception import Reception
 from qm.daemon.running import Running
 from qm.daemon.verbs import remove_later
 from qm.launchers.base import Launcher
-from qm.spool.files import exists, read_regular
+from qm.spool.files import exists, numbered, read_regular
 from qm.spool.spool import Spool, new_id
 from qm.vocabulary.errors import Blocked, TryAgain
 from qm.vocabulary.record import Job, Record
@@ -51,6 +50,7 @@ class TakeOver:
         for folder in self._in_order(self._spool.folders(Place.QUEUE)[0]):
             with self._one(folder):
                 self._waiting(folder)
+        self._spool.settle_returns(self._queue.knows)
         for path in self._spool.leftovers():
             remove_later(path)
 
@@ -84,7 +84,7 @@ class TakeOver:
         elif self._void(job):
             reason = "the daemon died before the script began"
             state = after(record.state, Event.VOID)
-            self._running.put_back(replace(job, record=replace(record, state=state, reason=reason)))
+            self._running.put_back(job._replace(record=record._replace(state=state, reason=reason)))
         else:
             self._queue.active[record.id] = entry = Active(job)
             self._launcher.take_over(job, self._spool.files(job))
@@ -100,6 +100,7 @@ class TakeOver:
             os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
         except FileExistsError:
             return False
+        self._spool.step("void: marked")
         return True
 
     def _made_up_record(self, folder: str) -> Record:
@@ -131,17 +132,28 @@ class TakeOver:
             else:
                 self._reception.notice(folder, renamed=False)
         elif record.state in (State.PENDING, State.HELD, State.DEFERRED):
-            self._queue.wait(Job(Place.QUEUE, folder, record))
+            self._queue.wait(self._under_its_name(Job(Place.QUEUE, folder, record)))
         else:
             self._not_begun(Job(Place.QUEUE, folder, record))
+
+    def _under_its_name(self, job: Job) -> Job:
+        """A folder that was renamed while no daemon ran gives its job the new name; a number behind it is ours."""
+        name, _, number = job.folder.rpartition(".")
+        ours = number.isascii() and number.isdigit() and numbered(job.record.name, int(number)) == job.folder
+        if job.folder == job.record.name or (name and ours):
+            return job
+        self._log.info("%s (%s) was renamed to %s", job.record.name, job.record.id, job.folder)
+        job = job._replace(record=job.record._replace(name=job.folder))
+        self._spool.save(job)
+        return job
 
     def _not_begun(self, job: Job) -> None:
         """The daemon died between writing the running record and the claim, or while it took the claim back."""
         record = job.record
         begun = exists(self._spool.files(job).start_mark(record.attempt))
         attempt = record.attempt if begun else record.attempt - 1
-        back = replace(record, state=State.PENDING, attempt=max(0, attempt), started=None, finished=None)
-        job = replace(job, record=back)
+        back = record._replace(state=State.PENDING, attempt=max(0, attempt), started=None, finished=None)
+        job = job._replace(record=back)
         self._spool.save(job)
         self._queue.wait(job)
         self._log.info("%s (%s) waits again: it was not begun", job.folder, record.id)

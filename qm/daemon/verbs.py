@@ -9,7 +9,6 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 from qm.daemon.queue import Active, Queue
 from qm.daemon.running import Running
@@ -69,6 +68,7 @@ class Verbs:
             except TryAgain as err:
                 self._log.warning("request %s has to wait: %s", name, err)
                 return
+            self._spool.step("request: obeyed")
             with contextlib.suppress(FileNotFoundError):
                 try:
                     requests.answer(self._spool.paths, name, reply)
@@ -133,8 +133,8 @@ class Verbs:
             self._running.end(entry, Event.KILL, "killed on request")
             return f"{record.name} ({record.id}): its processes are being ended"
         state = after(self._state(job), Event.KILL)
-        ended = replace(record, state=state, reason="killed on request before it ran", finished=time.time())
-        self._running.file_waiting(replace(job, record=ended))
+        ended = record._replace(state=state, reason="killed on request before it ran", finished=time.time())
+        self._running.file_waiting(job._replace(record=ended))
         return f"{record.name} ({record.id}): killed before it ran"
 
     def _hold(self, job: Job, _request: Request) -> str:
@@ -145,7 +145,7 @@ class Verbs:
 
     def _change(self, job: Job, event: Event, word: str) -> str:
         state = after(self._state(job), event)
-        changed = replace(job, record=replace(job.record, state=state))
+        changed = job._replace(record=job.record._replace(state=state))
         self._spool.save(changed)
         self._queue.wait(changed)
         return f"{job.record.name} ({job.record.id}): {word}"
@@ -180,7 +180,7 @@ class Verbs:
         return entry
 
     def _set_state(self, entry: Active, state: State) -> None:
-        entry.job = replace(entry.job, record=replace(entry.job.record, state=state))
+        entry.job = entry.job._replace(record=entry.job.record._replace(state=state))
         try:
             self._spool.save(entry.job)
         except (TryAgain, Blocked, OSError) as err:
@@ -188,12 +188,12 @@ class Verbs:
 
     def _retry(self, job: Job, _request: Request) -> str:
         state = after(self._state(job), Event.RETRY)
-        record = replace(job.record, state=state, reason="", started=None, finished=None)
+        record = job.record._replace(state=state, reason="", started=None, finished=None)
         if job.place is Place.QUEUE:
-            back = replace(job, record=record)
+            back = job._replace(record=record)
             self._spool.save(back)
         else:
-            back = self._spool.requeue(replace(job, record=replace(record, tree=Survey())))
+            back = self._spool.requeue(job._replace(record=record._replace(tree=Survey())))
             back = self._running.with_present_tree(back)
         self._queue.wait(back)
         return f"{job.record.name} ({job.record.id}): queued again as attempt {job.record.attempt + 1}"
@@ -216,7 +216,7 @@ class Verbs:
         except JobFileError as err:
             raise RequestError(str(err)) from err
         width = min(options.nb_proc, self._queue.limit)
-        changed = replace(job, record=replace(job.record, overrides=overrides, nb_proc=width))
+        changed = job._replace(record=job.record._replace(overrides=overrides, nb_proc=width))
         self._spool.save(changed)
         self._queue.wait(changed)
         said = ", ".join(f"{key} = {value}" for key, value in request.args.items())

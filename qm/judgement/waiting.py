@@ -16,10 +16,10 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Ticket:
+class Ticket(NamedTuple):
     """A place in the line, ordered as jobs start: `key` is the job's folder name in QM_qJobs."""
 
     rank: int

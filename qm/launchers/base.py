@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -57,6 +58,20 @@ class Launcher(Protocol):
 
     def usage(self, job_id: str) -> tuple[float, int] | None:
         """CPU seconds so far and the highest sum of resident bytes seen, or None."""
+
+
+def read_exit(paths: JobPaths, attempt: int) -> Exit:
+    """How a run ended whose shim is gone and was not our child, as far as its marks tell.
+
+    An empty start mark is that of a daemon that voided the start and died before it could put the job back, or
+    of a shim that died before it began the script: a shim writes into its mark first.
+    """
+    status = read_exit_mark(paths, attempt)
+    begun = True
+    if status is None:
+        with contextlib.suppress(OSError):
+            begun = bool(read_regular(paths.start_mark(attempt), 1))
+    return Exit(status, begun=begun)
 
 
 def read_exit_mark(paths: JobPaths, attempt: int) -> int | None:

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from qm.judgement.verdict import Exit
-from qm.launchers.base import Ended, read_exit_mark
+from qm.launchers.base import Ended, read_exit, read_exit_mark
 from qm.launchers.environment import job_variables, parse_kept, script_environment
 from qm.launchers.orphans import Orphans
 from qm.launchers.processes import Process, ProcessTable, descendants, open_table, tree_of
@@ -172,7 +172,7 @@ class LocalLauncher:
             run.paused = job.record.state.value == "paused"
             self._watch(run)
         if shim is None or not self._is_alive(run):
-            run.exit = Exit(read_exit_mark(paths, run.attempt))
+            run.exit = read_exit(paths, run.attempt)
             self._runs[run.job_id] = run
             self._over.append(run)
 
@@ -242,7 +242,7 @@ class LocalLauncher:
     def _collect(self, run: _Run) -> Exit | None:
         """How the shim ended, or None while it runs."""
         if not run.ours:
-            return None if self._is_alive(run) else Exit(read_exit_mark(run.paths, run.attempt))
+            return None if self._is_alive(run) else read_exit(run.paths, run.attempt)
         pid, status, used = os.wait4(run.pid, os.WNOHANG)
         if pid == 0:
             return None

@@ -10,20 +10,33 @@ import contextlib
 import os
 import shutil
 import stat
+from collections.abc import Callable
+
+RETURNING = ".qm-returning."
+"""How the name of a folder begins that is on its way back into the queue, while it is being copied."""
 
 
-def copy_across(source: str, directory: str, name: str) -> None:
-    """Copy `source` to `directory/name` by way of a hidden name, then remove `source`. Raises OSError."""
-    hidden = f"{directory}/.{name[:200]}.part"
+def hide_returning(source: str) -> str:
+    """Take a folder out of sight before it is copied back into the queue: there must never be two. OSError."""
+    directory, _, name = source.rpartition("/")
+    hidden = f"{directory}/{RETURNING}{_cut(name)}"
+    os.rename(source, hidden)
+    return hidden
+
+
+def copy_across(source: str, directory: str, name: str, step: Callable[[str], None]) -> None:
+    """Copy `source` to `directory/name` by way of a hidden name. Raises OSError."""
+    hidden = f"{directory}/.{_cut(name)}.part"
     shutil.rmtree(hidden, ignore_errors=True)  # what a crash left
     try:
         copy_tree(source, hidden)
+        step("cross: copied")
         os.rename(hidden, f"{directory}/{name}")
     except OSError:
         shutil.rmtree(hidden, ignore_errors=True)
         raise
     _sync_directory(directory)
-    shutil.rmtree(source)
+    step("cross: in view")
 
 
 def copy_tree(source: str, target: str) -> None:
@@ -60,6 +73,13 @@ def _copy_facts(source: str, target: str) -> None:
     with contextlib.suppress(PermissionError):
         os.chown(target, facts.st_uid, facts.st_gid)
     shutil.copystat(source, target, follow_symlinks=False)
+
+
+def _cut(name: str) -> str:
+    """A name with room for something around it, within the 255 bytes that it may have."""
+    while len(os.fsencode(name)) > 200:
+        name = name[:-1]
+    return name
 
 
 def _sync_directory(directory: str) -> None:

@@ -16,11 +16,15 @@ from qm.vocabulary.states import Place
 
 @dataclass(slots=True)
 class News:
-    """What happened since the last look. `renamed` names came whole; `renames` maps old names to new ones."""
+    """What happened since the last look. `renamed` names came whole, `stirred` ones did not: the last event counts.
+
+    `renames` maps the names that folders had to those they have now.
+    """
 
     renamed: dict[str, None] = field(default_factory=dict)
     stirred: dict[str, None] = field(default_factory=dict)
     renames: dict[str, str] = field(default_factory=dict)
+    former: dict[str, str] = field(default_factory=dict)
     left_queue: set[str] = field(default_factory=set)
     left_jobs: set[str] = field(default_factory=set)
     requests: bool = False
@@ -33,7 +37,10 @@ class Inotify:
     def __init__(self, paths: SpoolPaths) -> None:
         from inotify_simple import INotify, flags
 
-        self._flags = flags
+        self._overflow = int(flags.Q_OVERFLOW | flags.IGNORED)
+        self._left = int(flags.MOVED_FROM | flags.DELETE)
+        self._moved_from, self._moved_to = int(flags.MOVED_FROM), int(flags.MOVED_TO)
+        self._created = int(flags.CREATE)
         self._inotify = INotify(nonblocking=True)
         arriving = flags.MOVED_TO | flags.CREATE | flags.MOVED_FROM | flags.DELETE | flags.ONLYDIR
         leaving = flags.MOVED_FROM | flags.DELETE | flags.ONLYDIR
@@ -51,37 +58,36 @@ class Inotify:
 
     def read(self) -> News:
         """Everything that is there now; never blocks."""
-        flags = self._flags
         news = News()
         moved_from: dict[int, str] = {}
-        for event in self._inotify.read(timeout=0):
-            if event.mask & flags.Q_OVERFLOW:
+        for watch, mask, cookie, name in self._inotify.read(timeout=0):
+            if mask & self._overflow:
                 news.overflow = True
-            elif event.wd == self._requests:
+            elif watch == self._queue:
+                self._queue_event(mask, cookie, name, moved_from, news)
+            elif watch == self._requests:
                 news.requests = True
-            elif event.wd == self._jobs:
-                if event.mask & (flags.MOVED_FROM | flags.DELETE):
-                    news.left_jobs.add(event.name)
-            elif event.wd == self._queue:
-                self._queue_event(event.mask, event.cookie, event.name, moved_from, news)
-            if event.mask & flags.IGNORED:
-                news.overflow = True
+            elif mask & self._left:
+                news.left_jobs.add(name)
         return news
 
     def _queue_event(self, mask: int, cookie: int, name: str, moved_from: dict[int, str], news: News) -> None:
-        flags = self._flags
-        if mask & (flags.MOVED_FROM | flags.DELETE):
+        if mask & self._left:
             news.left_queue.add(name)
-            if mask & flags.MOVED_FROM:
+            if mask & self._moved_from:
                 moved_from[cookie] = name
-        elif mask & flags.CREATE:
-            news.stirred[name] = None
-        elif mask & flags.MOVED_TO:
+        elif mask & self._moved_to:
             old = moved_from.get(cookie)
+            news.stirred.pop(name, None)
             if old is None or marks_a_copy(old):
                 news.renamed[name] = None
             else:
-                news.renames[old] = name
+                first = news.former.pop(old, old)
+                news.former[name] = first
+                news.renames[first] = name
+        elif mask & self._created:
+            news.renamed.pop(name, None)
+            news.stirred[name] = None
 
 
 def open_events(paths: SpoolPaths, portable: bool) -> Inotify | None:

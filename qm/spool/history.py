@@ -20,23 +20,30 @@ _LOOK_BACK = 1 << 20
 def append(directory: str, record: Record) -> None:
     """Add the line of a job that has just ended. Raises OSError."""
     line = json.dumps({name: getattr(record, name) for name in _FIELDS}).encode() + b"\n"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
     try:
         fd = os.open(_file(directory, record), flags, 0o644)
     except FileNotFoundError:
         os.makedirs(directory, exist_ok=True)
         fd = os.open(_file(directory, record), flags, 0o644)
     try:
-        write_all(fd, line)
+        size = os.fstat(fd).st_size
+        if size and os.pread(fd, 1, size - 1) != b"\n":  # a power cut left half of a line
+            line = b"\n" + line
+        try:
+            write_all(fd, line)
+        except OSError:  # a full disk: no half of a line may stay
+            os.ftruncate(fd, size)
+            raise
     finally:
         os.close(fd)
 
 
 def contains(directory: str, record: Record) -> bool:
-    """Does the history have this end of this job already?"""
+    """Does the history have this end of this job already? Raises OSError when nobody can say."""
     try:
         tail = read_tail(_file(directory, record), _LOOK_BACK)
-    except OSError:
+    except FileNotFoundError:
         return False
     wanted = json.dumps(record.id).encode()
     for line in reversed(tail.split(b"\n")):

@@ -51,6 +51,7 @@ STEPS = (
     "claim: moved",
     "start: log opened",
     "start: spawned",
+    "void: marked",
     "unclaim: moved",
     "end: noticed",
     "take out: record written",
@@ -58,9 +59,13 @@ STEPS = (
     "file: record written",
     "file: log written",
     "file: history written",
+    "cross: copied",
+    "cross: in view",
     "file: moved",
     "requeue: record written",
     "requeue: moved",
+    "delete: hidden",
+    "request: obeyed",
 )
 """The names of the moments between two file-system operations at which a crash is tried."""
 
@@ -110,13 +115,15 @@ class Spool:
             os.rmdir(queue + probe)
 
     def folders(self, place: Place) -> tuple[list[str], list[str]]:
-        """The names that may be jobs, and those that are not (plain files, links). Copies in progress are neither."""
+        """The names that may be jobs, and those that are not: files, links, copies in progress (none hidden)."""
         jobs: list[str] = []
         strangers: list[str] = []
         with os.scandir(self.paths.places[place]) as entries:
             for entry in entries:
-                if not marks_a_copy(entry.name):
-                    (jobs if entry.is_dir(follow_symlinks=False) else strangers).append(entry.name)
+                if not marks_a_copy(entry.name) and entry.is_dir(follow_symlinks=False):
+                    jobs.append(entry.name)
+                elif not entry.name.startswith("."):
+                    strangers.append(entry.name)
         return jobs, strangers
 
     def files(self, job: Job) -> JobPaths:
@@ -233,14 +240,17 @@ class Spool:
         if history.contains(self.paths.history, job.record):
             twin = self._twin(job)
             if twin is not None:  # a copy across file systems was complete: the ended one stays
-                shutil.rmtree(self.files(job).dir)
+                self._discard(job)
                 return twin
             return self._move(job, self._destination(job.record.state))
         return self._complete_filing(job)
 
     def was_being_filed(self, record: Record) -> bool:
         """Is this the record of an end that the history does not know yet?"""
-        return record.state in ENDED and not history.contains(self.paths.history, record)
+        try:
+            return record.state in ENDED and not history.contains(self.paths.history, record)
+        except OSError:
+            return True  # filing it goes on when the history can be read; to run it again would be worse
 
     def _complete_filing(self, job: Job) -> Job:
         with explained("cannot write the history"):
@@ -261,8 +271,10 @@ class Spool:
     def delete(self, job: Job) -> str:
         """Take a job out of sight at once; the hidden path returned is to be removed when there is time."""
         hidden = f"{self.paths.places[job.place]}/.qm-deleted.{job.record.id}"
+        shutil.rmtree(hidden, ignore_errors=True)  # what a crash left
         with explained(f"cannot delete {job.folder}"):
             os.rename(self.files(job).dir, hidden)
+        self.step("delete: hidden")
         return hidden
 
     def leftovers(self) -> Iterator[str]:
@@ -291,8 +303,33 @@ class Spool:
             except OSError as err:
                 if err.errno != errno.EXDEV:
                     raise
-                crossing.copy_across(source, directory, folder)
+                if place is Place.QUEUE:
+                    hidden = crossing.hide_returning(source)
+                    try:
+                        crossing.copy_across(hidden, directory, folder, self.step)
+                    except OSError:
+                        os.rename(hidden, source)
+                        raise
+                    shutil.rmtree(hidden, ignore_errors=True)
+                else:
+                    crossing.copy_across(source, directory, folder, self.step)
+                    self._discard(job)
         return Job(place, folder, job.record)
+
+    def settle_returns(self, knows: Callable[[str], bool]) -> None:
+        """Folders that a crash left on their way back into the queue: removed if they arrived, else shown again."""
+        for place in (Place.DONE, Place.LOST):
+            directory = self.paths.places[place]
+            for name in [name for name in os.listdir(directory) if name.startswith(crossing.RETURNING)]:
+                record = self.record(place, name)
+                if record is None or knows(record.id):  # without a record: the removing had begun
+                    shutil.rmtree(f"{directory}/{name}", ignore_errors=True)
+                else:
+                    os.rename(f"{directory}/{name}", f"{directory}/{free_name(directory, record.name)}")
+
+    def _discard(self, job: Job) -> None:
+        """Remove what was copied elsewhere. Out of sight first: half a folder must never look like a job."""
+        shutil.rmtree(self.delete(job), ignore_errors=True)
 
     def _twin(self, job: Job) -> Job | None:
         """The same job, already under its name in the place it is to be filed in."""

@@ -52,6 +52,8 @@ def submit_folder(paths: SpoolPaths, folder: str, name: str | None = None, move:
     wanted = name or os.path.basename(os.path.abspath(folder))
     check_name(wanted)
     hidden, job_id = _hidden(paths)
+    if f"{os.path.realpath(hidden)}/".startswith(f"{os.path.realpath(folder)}/"):
+        raise QMError(f"{folder} holds the queue itself ({paths.places[Place.QUEUE]}); put the job's files elsewhere")
     try:
         if not move or not _renamed(folder, hidden):
             copy_tree(folder, hidden)
@@ -61,6 +63,8 @@ def submit_folder(paths: SpoolPaths, folder: str, name: str | None = None, move:
     except OSError as err:
         if not move:
             shutil.rmtree(hidden, ignore_errors=True)
+        elif not exists(folder) and exists(hidden):
+            os.rename(hidden, folder)  # back to where it was
         raise QMError(f"cannot bring {folder} into {paths.places[Place.QUEUE]}: {err.strerror}") from err
     if move and exists(folder):
         shutil.rmtree(folder)

@@ -28,7 +28,7 @@ def survey(directory: str) -> Survey:
         top = where == directory
         with entries:
             for entry in entries:
-                if top and entry.name.startswith((DOT_NAME, LOG_NAME)):
+                if top and _is_ours(entry.name):
                     continue
                 try:
                     facts = entry.stat(follow_symlinks=False)
@@ -41,6 +41,11 @@ def survey(directory: str) -> Survey:
                 if stat.S_ISDIR(facts.st_mode):
                     stack.append(entry.path)
     return Survey(count, size, mtime, ctime)
+
+
+def _is_ours(name: str) -> bool:
+    """Our names in a job's folder: `.qm`, `process.log`, and both with something behind a dot when set aside."""
+    return name.startswith((DOT_NAME, LOG_NAME)) and name.removeprefix(DOT_NAME).removeprefix(LOG_NAME)[:1] in ("", ".")
 
 
 def written_to(directories: Iterable[str]) -> set[str]:

@@ -126,7 +126,7 @@ class View:
         except OSError:
             return None
         record = self._spool.record(place, folder)
-        if record is None:
+        if record is None or (place is Place.QUEUE and record.state in ENDED):
             return self._without_record(place, folder, paths, facts)
         state = state_in(place, record)
         options = record.effective
@@ -190,7 +190,7 @@ class View:
 
     def follow(self, job: Job) -> Job | None:
         """The same job where it lies now; None when it is gone."""
-        there = self._as_job(job.place, job.folder)
+        there = self.at(job.place, job.folder)
         if there is not None and there.record.id == job.record.id:
             return there
         named = list(self.named(job.record.name, (Place.JOBS, Place.DONE, Place.LOST, Place.QUEUE)))
@@ -206,19 +206,19 @@ class View:
         for place in places:
             for folder in self.folders(place):
                 if folder == name or (folder.startswith(f"{name[:200]}") and folder.rpartition(".")[2].isdigit()):
-                    job = self._as_job(place, folder)
+                    job = self.at(place, folder)
                     if job is not None and (job.record.name == name or folder == name):
                         yield job
 
     def _by_id(self, wanted: str) -> Job | None:
         for place in (*LIVE, *PAST):
             for folder in self.folders(place):
-                job = self._as_job(place, folder)
+                job = self.at(place, folder)
                 if job is not None and job.record.id == wanted:
                     return job
         return None
 
-    def _as_job(self, place: Place, folder: str) -> Job | None:
+    def at(self, place: Place, folder: str) -> Job | None:
         """A folder with its record; in QM_qJobs, before it has one of its own, with what is known already."""
         record = self._spool.record(place, folder)
         if place is Place.QUEUE and (record is None or record.state in ENDED):

@@ -9,8 +9,8 @@
 Invariant: values are literal. `%`, `#` and `;` are ordinary characters in them; only a line that begins with
 `#` or `;` is a comment. The first of `:` and `=` ends the key. A whole file may be indented.
 
-A comment line indented deeper than the key above it is a comment as long as the value has not gone on over
-other deeper lines; after that it belongs to the value, so scripts keep their own comments and here-documents.
+A comment line indented deeper than the key above it belongs to the value if other deeper lines stand before or
+behind it, so scripts keep their own comments and here-documents; alone below a key it is a comment.
 A line in brackets that is indented deeper than the key above it, `[ -f x ]` in a script, opens no section.
 """
 
@@ -99,6 +99,7 @@ def _entries(lines: list[tuple[int, str]]) -> Iterable[Entry]:
     seen: dict[str, int] = {}
     entries: list[Entry] = []
     more: list[str] = []
+    held: list[str] = []  # comments right below a key: part of its value only if that goes on behind them
     key, first, start, depth = "", "", 0, 0
     for number, content in lines:
         stripped = content.strip()
@@ -107,17 +108,20 @@ def _entries(lines: list[tuple[int, str]]) -> Iterable[Entry]:
         if not stripped:
             if more:
                 more.append("")
-        elif comment and not (deeper and more):
+        elif comment and not deeper:
             continue
+        elif comment and not more:
+            held.append(content.rstrip())
         elif deeper:
-            more.append(content.rstrip())
+            more += [*held, content.rstrip()]
+            held = []
         else:
             if key:
                 entries.append(Entry(key, _joined(first, more), start))
-            more = []
+            more, held = [], []
             key, first = _split(content, number)
             start, depth = number, _indent(content)
-            folded = key.lower()
+            folded = f"env_{key[4:]}" if key[:4].lower() == "env_" else key.lower()
             if folded in seen:
                 raise IniError(f"key {key!r} stands twice: on lines {seen[folded]} and {number}", number)
             seen[folded] = number

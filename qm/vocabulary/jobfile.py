@@ -24,6 +24,9 @@ SHELL = "/bin/sh"
 _ROOT = "PARAMETER"
 
 
+MOST_NOTES = 20
+
+
 @dataclass(frozen=True, slots=True)
 class JobFile:
     """A job file that was read: its name, its options, and notes for the job's log."""
@@ -46,10 +49,16 @@ def read_job_file(name: str, data: bytes) -> JobFile:
     else:
         job_file = _read_config(name, data)
     waiting = not_obeyed(job_file.options)
-    if not waiting:
-        return job_file
-    note = f"kept, but not obeyed by this version of QM: {', '.join(waiting)}"
-    return replace(job_file, notes=(*job_file.notes, note))
+    notes = job_file.notes
+    if waiting:
+        notes = (f"kept, but not obeyed by this version of QM: {', '.join(waiting)}", *notes)
+    return replace(job_file, notes=_few(notes)) if notes else job_file
+
+
+def _few(notes: tuple[str, ...]) -> tuple[str, ...]:
+    """Notes are kept in every record: not more, and not longer ones, than a person would read."""
+    short = tuple(note if len(note) <= 300 else note[:297] + "..." for note in notes[:MOST_NOTES])
+    return short if len(notes) <= MOST_NOTES else (*short, f"and {len(notes) - MOST_NOTES} more like these")
 
 
 # --- proc_config.cfg -----------------------------------------------------------------------------------------
@@ -105,7 +114,8 @@ class _XmlReader:
         try:
             self._parser.Parse(data, True)
         except self._error as err:
-            raise JobFileError(f"{self.name}, line {err.lineno}: no well-formed XML ({err})") from err
+            hint = "; it is not UTF-8 text: save it as UTF-8" if "\ufffd" in data.decode("utf-8", "replace") else ""
+            raise JobFileError(f"{self.name}, line {err.lineno}: no well-formed XML ({err}){hint}") from err
         except (LookupError, ValueError) as err:
             raise JobFileError(f"{self.name}: its encoding cannot be read ({err}); save it as UTF-8") from err
         return self.given
@@ -125,8 +135,8 @@ class _XmlReader:
 
     def _end(self, _tag: str) -> None:
         if self._depth == 2:
-            value = self._value if self._value is not None else "".join(self._content).strip()
-            self.given.append((self._key, value, self._line))
+            value = self._value if self._value is not None else "".join(self._content)
+            self.given.append((self._key, value.strip(), self._line))
         self._depth -= 1
 
 
@@ -154,16 +164,20 @@ def _read_script(name: str, data: bytes) -> JobFile:
             slurm.append((number, _option_line(name, number, line[7:])))
         elif line.startswith(b"#QM") and line[3:4].isspace():
             given.append(_key_and_value(name, number, _option_line(name, number, line[3:])))
+    own = {key.lower().replace("-", "_") for key, _, _ in given}
+    if "script" in own:
+        raise JobFileError(f"{name}: it is the script itself; take the key `script` out")
     options, notes = read_options([("script", name, 0), *given], name)
     if slurm:
-        fields, slurm_notes = read_sbatch(slurm, name)
-        own = {key.lower().replace("-", "_") for key, _, _ in given}
+        fields, slurm_notes = read_sbatch(slurm, name, options.nb_proc if "nb_proc" in own else None)
+        if "attempts" in own:
+            own.add("retry_on")  # what --requeue says is said otherwise
+        if "email" in own:
+            own.add("e_mail")
         env = {**dict(fields.pop("env", ())), **dict(options.env)}
         theirs = {field: value for field, value in fields.items() if field not in own}
         options = replace(options, **theirs, env=tuple(env.items()))
         notes = (*notes, *slurm_notes)
-    if "script" in {key.lower() for key, _, _ in given}:
-        raise JobFileError(f"{name}: it is the script itself; take the key `script` out")
     return JobFile(name, replace(options, interpreter=interpreter), notes)
 
 

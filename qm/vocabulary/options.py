@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 from qm.vocabulary import values
@@ -113,6 +114,9 @@ _BY_NAME = {key.name: key for key in KEYS}
 _ALIASES = {"e-mail": "e_mail", "email": "e_mail"}
 _ENV = "env_"
 
+MOST_STRANGE = 20
+"""Unknown keys that are compared with the known ones: that is slow, and whoever has more means them."""
+
 Given = tuple[str, str, int]
 """A key, its value, and the line it stands on (0: no line)."""
 
@@ -122,6 +126,7 @@ def read_options(given: Iterable[Given], file: str) -> tuple[Options, tuple[str,
     found: dict[str, Any] = {}
     env: dict[str, str] = {}
     notes: list[str] = []
+    strange: set[str] = set()
     for key, value, line in given:
         where = f"{file}, line {line}" if line else file
         name = _canonical(key)
@@ -131,7 +136,10 @@ def read_options(given: Iterable[Given], file: str) -> tuple[Options, tuple[str,
             found[name] = _read(_BY_NAME[name], value, where)
         elif key[:4].lower() == _ENV and len(key) > 4:
             env[key[4:]] = _variable(key, value, where)
-        elif (meant := _nearly(name)) is not None:
+        elif len(strange) < MOST_STRANGE and name not in strange:
+            strange.add(name)
+            if (meant := _nearly(name)) is None:
+                continue
             notes.append(f"{where}: key {key!r} is not known to QM; did you mean {meant}?")
     if not found.get("script", "").strip():
         raise JobFileError(f"{file}: there is no script; say what to run: `script : python process.py`")
@@ -166,17 +174,26 @@ def _canonical(key: str) -> str:
 
 def _read(key: Key, value: str, where: str) -> Any:
     try:
-        if "\0" in value:
-            raise ValueError("text without NUL characters")
+        if not _is_text(value):
+            raise ValueError("text without NUL characters and halves of characters")
         return key.read(value)
     except ValueError as err:
         raise JobFileError(f"{where}: {key.name} = {shortened(value)} is not understood; accepted: {err}") from err
 
 
 def _variable(key: str, value: str, where: str) -> str:
-    if "=" in key or "\0" in key + value:
+    if "=" in key or not _is_text(key + value):
         raise JobFileError(f"{where}: {key!r} cannot be an environment variable")
     return value
+
+
+def _is_text(value: str) -> bool:
+    """Can a file or an argument hold it? (Undecodable bytes, PEP 383, are fine.)"""
+    try:
+        value.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in value
 
 
 def shortened(value: str) -> str:
@@ -201,7 +218,11 @@ def _nearly(name: str) -> str | None:
 _DEFAULTS = Options()
 _NOT_OBEYED = tuple(key.name for key in KEYS if not key.obeyed)
 _FIELDS = tuple(Options.__dataclass_fields__)
-_TUPLES = frozenset(("interpreter", "mail_type", "retry_on", "after"))
+_values = attrgetter(*_FIELDS)
+_DEFAULT_VALUES = _values(_DEFAULTS)
+_TUPLES = {"interpreter": str, "mail_type": str, "retry_on": int, "after": str}
+_LEAST = {"nb_proc": 1, "attempts": 1, "ntasks": 1, "gpus": 0, "mem": 1, "max_parallel": 1}
+_NUMBERS = frozenset(("int", "float"))
 
 
 def not_obeyed(options: Options) -> list[str]:
@@ -211,14 +232,32 @@ def not_obeyed(options: Options) -> list[str]:
 
 def to_json(options: Options) -> dict[str, Any]:
     """What differs from the defaults."""
-    return {name: value for name in _FIELDS if (value := getattr(options, name)) != getattr(_DEFAULTS, name)}
+    given = zip(_FIELDS, _values(options), _DEFAULT_VALUES, strict=True)
+    return {name: value for name, value, default in given if value != default}
 
 
 def from_json(raw: Mapping[str, Any]) -> Options:
     """Options from what to_json gave; names unknown to this version are left out. TypeError on nonsense."""
     found = {name: value for name, value in raw.items() if name in _FIELDS}
-    for name in _TUPLES & found.keys():
-        found[name] = tuple(found[name]) if found[name] is not None else None
-    if "env" in found:
-        found["env"] = tuple((str(name), str(value)) for name, value in found["env"])
+    for name in found:
+        found[name] = _restored(name, found[name])
     return Options(**found)
+
+
+def _restored(name: str, value: Any) -> Any:
+    """A field's value from JSON; ValueError if it is of another kind, or smaller than any reader allows."""
+    kind, _, optional = str(Options.__dataclass_fields__[name].type).partition(" | ")
+    if value is None and optional:
+        return None
+    if name == "env":
+        return tuple((str(variable), str(text)) for variable, text in value)
+    if name in _TUPLES and isinstance(value, list | tuple):
+        good, value = all(type(item) is _TUPLES[name] for item in value), tuple(value)
+    elif kind in _NUMBERS:
+        good = type(value) is int or (kind == "float" and type(value) is float and value == value)
+        good = good and value >= _LEAST.get(name, value)
+    else:
+        good = type(value).__name__ == kind
+    if not good:
+        raise ValueError(f"{name} cannot be {shortened(repr(value))}")
+    return value

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,8 +44,13 @@ class _Found:
     requeue: bool = False
 
 
-def read_sbatch(lines: Iterable[tuple[int, str]], file: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Fields of Options, and notes, from `(line number, what stands behind #SBATCH)`. JobFileError."""
+def read_sbatch(
+    lines: Iterable[tuple[int, str]], file: str, nb_proc: int | None = None
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Fields of Options, and notes, from `(line number, what stands behind #SBATCH)`. JobFileError.
+
+    `nb_proc`, if #QM gave one, stands for the product of tasks and their processors.
+    """
     found = _Found()
     for number, text in lines:
         where = f"{file}, line {number}"
@@ -54,24 +60,26 @@ def read_sbatch(lines: Iterable[tuple[int, str]], file: str) -> tuple[dict[str, 
             raise JobFileError(f"{where}: #SBATCH {text.strip()}: {err} (a quote is not closed?)") from err
         for name, value in _options(words, where, found):
             _take(name, value, where, found)
+    if nb_proc is not None:
+        found.ntasks, found.cpus = 1, nb_proc
     return _fields(found), tuple(found.notes)
 
 
 def _options(words: list[str], where: str, found: _Found) -> Iterable[tuple[str, str]]:
     """Pairs of long name and value, "" for a flag."""
-    rest = list(words)
+    rest = deque(words)
     while rest:
-        word = rest.pop(0)
+        word = rest.popleft()
         if word.startswith("--"):
             name, equals, value = word[2:].partition("=")
             takes_next = not equals and name not in _FLAGS and name not in _OPTIONAL
-            if takes_next and rest and not rest[0].startswith("--"):
-                value = rest.pop(0)
+            if takes_next and rest and not rest[0].startswith("--" if name in _READERS else "-"):
+                value = rest.popleft()
             yield name, value
         elif word.startswith("-") and len(word) > 1 and word[1] in _SHORT:
             name, value = _SHORT[word[1]], word[2:]
             if not value and name not in _FLAGS and rest:
-                value = rest.pop(0)
+                value = rest.popleft()
             yield name, value.removeprefix("=")
         else:
             found.notes.append(f"{where}: #SBATCH {word} is not known to QM and is ignored")
@@ -134,7 +142,7 @@ def _mem_per_cpu(value: str, found: _Found) -> None:
 
 
 def _time(value: str, found: _Found) -> None:
-    limit = values.slurm_seconds(value)
+    limit = 0.0 if value.upper() in ("UNLIMITED", "INFINITE") else values.slurm_seconds(value)
     found.fields["wall_time"] = limit or None  # sbatch(1): zero requests that no limit be imposed
 
 

@@ -12,7 +12,7 @@ _NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?\Z")
 _UNIT_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _COMPOUND = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?[smhdw])+\Z")
 _COMPOUND_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhdw])")
-_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([KMGTP]?)(?:i?B)?\Z", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([KMGTP]?)(?:i?B)?\Z", re.IGNORECASE | re.ASCII)
 _ARRAY_PART = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([0-9]{1,9}))?)?\Z")
 _BEGIN = re.compile(
     r"now|\+[0-9]+(\.[0-9]+)?[smhdw]?|([01]?[0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?"
@@ -23,6 +23,9 @@ MAX_TASKS = 1_000_000
 """Tasks that one array may have."""
 MAX_SECONDS = 3.2e9
 """About a hundred years: longer is a slip of the keyboard."""
+
+MAX_MEMORY = 2**60
+"""Bytes: more is a slip of the keyboard."""
 
 TRUE = frozenset(("yes", "true", "on", "1"))
 FALSE = frozenset(("no", "false", "off", "0"))
@@ -111,9 +114,10 @@ def slurm_seconds(text: str) -> float:
 def memory(text: str) -> int:
     """Bytes: `512M`, `2G`, `1.5GB`, `1048576`; K, M, G, T, P are powers of 1024."""
     found = _SIZE.match(text.strip())
-    if not found or float(found[1]) == 0:
+    size = int(float(found[1]) * 1024 ** " KMGTP".index((found[2] or " ").upper())) if found else 0
+    if not 0 < size <= MAX_MEMORY:
         raise ValueError("an amount of memory above 0: 512M, 2G, or bytes")
-    return int(float(found[1]) * 1024 ** " KMGTP".index((found[2] or " ").upper()))
+    return size
 
 
 def array(text: str) -> str:
@@ -171,9 +175,18 @@ def after(text: str) -> tuple[str, ...]:
 
 def begin(text: str) -> str:
     """A moment, kept as text: `now`, `22:00`, `+2h`, `2026-01-31`, `2026-01-31T22:00`."""
+    said = "a time: 22:00, +2h, 2026-01-31, 2026-01-31T22:00, or now"
     plain = text.strip()
-    if not _BEGIN.fullmatch(plain):
-        raise ValueError("a time: 22:00, +2h, 2026-01-31, 2026-01-31T22:00, or now")
+    found = _BEGIN.fullmatch(plain)
+    if not found:
+        raise ValueError(said)
+    if found[4]:
+        from datetime import date  # slow to import, and rarely needed
+
+        try:
+            date(int(found[4]), int(found[5]), int(found[6]))
+        except ValueError:
+            raise ValueError(said) from None
     return plain
 
 
@@ -204,6 +217,8 @@ def mail_types(text: str) -> tuple[str, ...]:
 
 def address(text: str) -> str:
     """A mail address, or several with commas; only what cannot be one is refused."""
+    if not text:
+        return ""
     if any(char.isspace() and char != " " for char in text) or not all("@" in part for part in text.split(",")):
         raise ValueError("a mail address, me@example.org")
     return text

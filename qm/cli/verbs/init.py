@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Make it; a QMserv.cfg that is there already is left as it is."""
     import os
+    import shlex
 
     from qm.cli.common import complain, say
     from qm.spool.files import write_whole
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"{err.filename or directory}: {err.strerror}; a spool must be writable") from err
     here = os.path.relpath(file)
     here = file if here.startswith("..") else here
-    option = "" if here == FILE_NAME else f" -c {here}"
+    option = "" if here == FILE_NAME else f" -c {shlex.quote(here)}"
     say(f"made a spool in {directory}")
     say(f"start the daemon:  QueueManager{option}")
     say(f"run a first job:   qm{option} submit -- echo hello")

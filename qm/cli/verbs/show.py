@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from qm.vocabulary.errors import EX_DONE, NoSuchJob
+from qm.vocabulary.errors import EX_DONE
 
 if TYPE_CHECKING:
     from qm.spool.view import JobView
@@ -22,20 +22,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show one job."""
-    from qm.cli.common import as_json, open_spool, print_json, say
+    from qm.cli.common import as_json, open_spool, print_json, say, view_of
 
     _, view = open_spool(args)
-    found = view.find(args.name)
-    job = view.job(found.place, found.folder)
-    if job is None:
-        raise NoSuchJob(f"{args.name} has just been moved; try again")
+    job = view_of(view, view.find(args.name))
     if args.json:
         print_json(as_json(job))
         return EX_DONE
     facts = _facts(job) + (_record_facts(job.record) if job.record is not None else [])
     width = max(len(label) for label, _ in facts)
     for label, value in facts:
-        if value not in ("", "None"):
+        if value:
             say(f"{label:{width}}  {value}")
     return EX_DONE
 
@@ -71,8 +68,8 @@ def _record_facts(record: Record) -> list[tuple[str, str]]:
     from qm.vocabulary.text import size as size_text
 
     facts = [
-        ("exit status", str(record.exit_status)),
-        ("signal", str(record.signal)),
+        ("exit status", str(record.exit_status) if record.exit_status is not None else ""),
+        ("signal", str(record.signal) if record.signal is not None else ""),
         ("attempt", str(record.attempt) if record.attempt else ""),
         ("CPU time", duration(record.cpu_seconds) if record.cpu_seconds is not None else ""),
         ("peak memory", size_text(record.peak_memory) if record.peak_memory is not None else ""),

@@ -22,8 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of this verb."""
     parser.add_argument("names", metavar="NAME", nargs="*", help="only these jobs")
     parser.add_argument("-a", "--all", action="store_true", help=f"every job, not the first {ROWS} of each kind")
-    parser.add_argument("-w", "--watch", action="store_true", help="keep it on the screen until Ctrl-C")
-    parser.add_argument("--json", action="store_true", help="print every job as JSON")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("-w", "--watch", action="store_true", help="keep it on the screen until Ctrl-C")
+    form.add_argument("--json", action="store_true", help="print every job as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     if args.watch:
         from qm.cli.watch import watch
 
-        return watch(settings, view)
+        return watch(settings, view, args.names)
     if args.json:
         print_json(_json(args, view))
         return EX_DONE
@@ -52,10 +53,9 @@ def _json(args: argparse.Namespace, view: View) -> list[dict[str, Any]]:
 
 def named_views(view: View, names: list[str]) -> list[JobView]:
     """The jobs of these names. NoSuchJob."""
-    from qm.cli.common import find_all
+    from qm.cli.common import find_all, view_of
 
-    views = (view.job(job.place, job.folder) for job in find_all(view, names))
-    return [found for found in views if found is not None]
+    return [view_of(view, job) for job in find_all(view, names)]
 
 
 def report(settings: Settings, view: View, everything: bool) -> list[str]:

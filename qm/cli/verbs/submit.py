@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from qm.vocabulary.errors import EX_DONE, EX_FAILED, JobFileError
+from qm.vocabulary.errors import EX_DONE, JobFileError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from qm.spool.submission import Submitted
     from qm.spool.view import View
 
@@ -15,6 +17,8 @@ HELP = "queue job folders, or with `--` a command"
 
 SHORT = {"nb_proc": ("-n", "--nb-proc"), "mem": ("--mem",), "priority": ("--priority",), "info": ("--info",)}
 """Keys with an option of their own; every other key goes by `-o key=value`."""
+LONGEST_NAME = 100
+"""Characters of a job's name that comes from a command; a file name may have 255 bytes, with `.2` behind it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Queue it and print `name id`, one line a job."""
-    from qm.cli.common import complain, open_spool, print_json, say
+    from qm.cli.common import complain, open_spool
     from qm.cli.main import usage_error
 
     if (args.command is None) == (not args.folders):
@@ -51,22 +55,33 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.name is not None and len(args.folders) > 1:
         return usage_error("--name goes with one folder")
+    if args.command is not None and not (args.command and args.command[0].strip()):
+        return usage_error("there is no command after `--`")
     for option in args.options:
         if "=" not in option:
             return usage_error(f"-o {option}: give key=value")
     settings, view = open_spool(args)
-    if args.command is not None:
-        submitted = [_submit_command(args, chosen, view)]
-    else:
-        submitted = _submit_folders(args, settings.job_files, view)
-    if args.json:
+    submitted: list[Submitted] = []
+    try:
+        if args.command is not None:
+            submitted.append(_submit_command(args, chosen, view))
+        else:
+            submitted.extend(_submit_folders(args, settings.job_files, view))
+    finally:  # of several folders, those that are queued are told, whatever happened to the next
+        _tell(submitted, args.json)
+    if view.daemon() is None:
+        complain("no QueueManager is running; the job waits until one is started")
+    return EX_DONE
+
+
+def _tell(submitted: list[Submitted], as_json: bool) -> None:
+    from qm.cli.common import print_json, say
+
+    if as_json:
         print_json([{"name": job.name, "id": job.id} for job in submitted])
     else:
         for job in submitted:
             say(f"{job.name} {job.id}")
-    if view.daemon() is None:
-        complain("no QueueManager is running; the job waits until one is started")
-    return EX_DONE if len(submitted) == (len(args.folders) or 1) else EX_FAILED
 
 
 def _chosen(args: argparse.Namespace) -> dict[str, str]:
@@ -78,13 +93,23 @@ def _chosen(args: argparse.Namespace) -> dict[str, str]:
     return chosen
 
 
-def _submit_folders(args: argparse.Namespace, names: tuple[str, ...], view: View) -> list[Submitted]:
+def _submit_folders(args: argparse.Namespace, names: tuple[str, ...], view: View) -> Iterator[Submitted]:
     """Every folder is checked before the first is queued, so that a mistake in one leaves all where they are."""
-    from qm.spool.submission import check_folder, submit_folder
+    import os
+    import shlex
+
+    from qm.cli.common import complain
+    from qm.spool.submission import check_folder, check_name, submit_folder
 
     for folder in args.folders:
-        check_folder(folder, names)
-    return [submit_folder(view.paths, folder, args.name, args.move) for folder in args.folders]
+        if not os.path.isdir(folder):
+            hint = f"to queue a command: qm submit -- {shlex.join(args.folders)}"
+            raise JobFileError(f"{folder} is not a folder; {hint}")
+        for note in check_folder(folder, names).notes:
+            complain(f"{folder}: {note}")
+        check_name(args.name or os.path.basename(os.path.abspath(folder)))
+    for folder in args.folders:
+        yield submit_folder(view.paths, folder, args.name, args.move)
 
 
 def _submit_command(args: argparse.Namespace, chosen: dict[str, str], view: View) -> Submitted:
@@ -92,20 +117,40 @@ def _submit_command(args: argparse.Namespace, chosen: dict[str, str], view: View
     import os
     import shlex
 
+    from qm.cli.common import complain
     from qm.spool.submission import submit_script
     from qm.vocabulary.jobfile import read_job_file
+    from qm.vocabulary.text import printable
 
-    words = args.command
-    if not words or not words[0].strip():
-        raise JobFileError("there is no command after `--`")
+    words: list[str] = args.command
     line = words[0] if len(words) == 1 else shlex.join(words)
-    first = os.path.basename(words[0].split()[0])
-    keys = {"chdir": os.getcwd(), "info": line.splitlines()[0], **chosen}
+    keys = {"info": printable(line.strip().splitlines()[0])}
+    here = os.getcwd()
+    if here.isprintable() and here == here.strip():
+        keys["chdir"] = here
+    else:  # no line of a job file can hold it
+        line = f"cd -- {shlex.quote(here)} || exit\n{line}"
+    keys |= chosen
     for key, value in keys.items():
         if "\n" in value or "\r" in value:
             raise JobFileError(f"{key} must be one line: {value!r}")
     head = "".join(f"#QM {key} = {value}\n" for key, value in keys.items())
     script = os.fsencode(f"#!/bin/sh\n{head}{line}\n")
-    read_job_file("job.sh", script)
-    name = args.name or first.lstrip(".@").rstrip("~") or "command"
-    return submit_script(view.paths, name, script, os.environb)
+    for note in read_job_file("job.sh", script).notes:
+        complain(note)
+    environment = {os.fsencode(key): os.fsencode(value) for key, value in os.environ.items()}
+    return submit_script(view.paths, args.name or command_name(words), script, environment)
+
+
+def command_name(words: list[str]) -> str:
+    """A job's name made from its command: the program's, without what would mark a folder as a copy in progress."""
+    import os
+
+    from qm.judgement.arrival import COPYING_SUFFIXES
+
+    first = words[0] if len(words) > 1 else words[0].split()[0]
+    name = os.path.basename(first)[:LONGEST_NAME].lstrip(".@")
+    while name.endswith(COPYING_SUFFIXES):
+        for suffix in COPYING_SUFFIXES:
+            name = name.removesuffix(suffix)
+    return name or "command"

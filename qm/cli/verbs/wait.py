@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Wait for all of them."""
-    from qm.cli.common import find_all, open_spool, say
+    from qm.cli.common import complain, find_all, open_spool, say
     from qm.cli.main import usage_error
 
     if bool(args.names) == args.all:
@@ -43,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
     for job in jobs:
         record = _until_ended(view, job, deadline)
         if record is None:
+            complain(f"{job.record.name} has not ended within {args.timeout:g} s; it goes on")
             return EX_TEMPFAIL
         ended.append(record)
         if not args.quiet:
@@ -61,11 +62,10 @@ def own_exit_status(record: Record) -> int:
 
 
 def _all_live(view: View) -> list[Job]:
-    from qm.vocabulary.record import Job
-    from qm.vocabulary.states import Place
+    from qm.spool.view import LIVE
 
-    views = view.jobs(Place.JOBS, Place.QUEUE)
-    return [Job(found.place, found.folder, found.record) for found in views if found.record is not None]
+    found = (view.at(place, folder) for place in LIVE for folder in view.folders(place))
+    return [job for job in found if job is not None]
 
 
 def _until_ended(view: View, job: Job, deadline: float) -> Record | None:
