@@ -64,14 +64,16 @@ class TestSpool:
 
     def start(self, *options: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         """Start the daemon and wait until it serves."""
+        output = open(self.root / "daemon.out", "ab")  # noqa: SIM115 (a pipe that nobody reads would fill up)
         self.daemon = subprocess.Popen(
             [sys.executable, "-m", "qm.cli.queuemanager", "-c", str(self.config), *options],
             env={**os.environ, **(env or {})},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        output.close()
         started = self.daemon
         until(lambda: started.poll() is not None or self._serves(started.pid), "the daemon to serve")
         return started
@@ -103,8 +105,8 @@ class TestSpool:
         """A whole life of the daemon: until nothing is left to do."""
         self.start("--until-empty")
         assert self.daemon is not None
-        output, _ = self.daemon.communicate(timeout=90)
-        assert self.daemon.returncode == 0, output.decode(errors="replace")
+        self.daemon.wait(timeout=90)
+        assert self.daemon.returncode == 0, (self.root / "daemon.out").read_text(errors="replace")
         self.daemon = None
 
     def close(self) -> None:

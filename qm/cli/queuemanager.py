@@ -6,9 +6,13 @@ import argparse
 import gc
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from qm import __version__
 from qm.vocabulary.errors import ConfigError, QMError
+
+if TYPE_CHECKING:
+    from qm.vocabulary.config import Settings
 
 
 def parser(prog: str = "QueueManager") -> argparse.ArgumentParser:
@@ -44,16 +48,12 @@ def serve(config: str | None, until_empty: bool = False, step: Callable[[str], N
     from qm.daemon.logbook import open_log
     from qm.daemon.manager import Manager
     from qm.launchers.local import LocalLauncher
-    from qm.spool.settings import find_config, load_settings
+    from qm.spool.settings import find_config
     from qm.spool.spool import Spool
     from qm.vocabulary.states import Place
 
     file = find_config(config)
-    settings = load_settings(file)
-    if settings.launch_type in ("slurm", "gridengine"):
-        raise ConfigError(
-            f"{file}: launch_type = {settings.launch_type} is not there yet; use non-blocking or blocking"
-        )
+    settings = read_settings(file)
     spool = Spool(settings.folder, Place.DONE if settings.failed_jobs == "done" else Place.LOST, step)
     spool.prepare()
     try:
@@ -62,8 +62,20 @@ def serve(config: str | None, until_empty: bool = False, step: Callable[[str], N
         raise ConfigError(f"{spool.paths.log}: {err.strerror}; the daemon must be able to write its log") from err
     gc.set_threshold(50_000, 20, 50)  # thousands of records that live long: look for garbage less often
     launcher = LocalLauncher(settings.folder, settings.kill_grace, settings.portable, step=step)
-    Manager(settings, spool, launcher, log, lambda: load_settings(file), until_empty).run()
+    Manager(settings, spool, launcher, log, lambda: read_settings(file), until_empty).run()
     return 0
+
+
+def read_settings(file: str) -> Settings:
+    """The settings in a file, if this version can serve with them. ConfigError."""
+    from qm.spool.settings import load_settings
+
+    settings = load_settings(file)
+    if settings.launch_type in ("slurm", "gridengine"):
+        raise ConfigError(
+            f"{file}: launch_type = {settings.launch_type} is not there yet; use non-blocking or blocking"
+        )
+    return settings
 
 
 def run(args: argparse.Namespace) -> int:

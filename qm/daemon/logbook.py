@@ -58,9 +58,12 @@ def open_log(path: str, debug: bool) -> logging.Logger:
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # facts that no line shows
     logging._srcfile = ""  # nor which line of the program spoke (the logging HOWTO, "Optimization")
     log = logging.Logger("QueueManager", logging.DEBUG if debug else logging.INFO)
-    shown = logging.StreamHandler(sys.stderr)
-    shown.setLevel(logging.DEBUG if debug else logging.INFO if sys.stderr.isatty() else logging.WARNING)
-    for added in (_File(path), shown):
+    handlers: list[logging.Handler] = [_File(path)]
+    if sys.stderr is not None:  # it may have been closed
+        shown = logging.StreamHandler(sys.stderr)
+        shown.setLevel(logging.DEBUG if debug else logging.INFO if sys.stderr.isatty() else logging.WARNING)
+        handlers.append(shown)
+    for added in handlers:
         added.setFormatter(_Line())
         log.addHandler(added)
     return log

@@ -28,6 +28,7 @@ from qm.spool.lock import Lock
 from qm.spool.spool import Spool
 from qm.vocabulary.config import Settings
 from qm.vocabulary.errors import ConfigError
+from qm.vocabulary.states import Place
 
 HOUSEKEEPING_EVERY = 600.0
 """Seconds between two clean-ups of old answers."""
@@ -55,13 +56,13 @@ class Manager:
         self._reception = Reception(settings, spool, self._queue, log)
         self._running = Running(settings, spool, self._queue, self._reception, launcher, log)
         self._verbs = Verbs(spool, self._queue, self._running, launcher, log)
+        self._take_over = TakeOver(spool, self._queue, self._reception, self._running, launcher, log)
         self._lock = Lock(spool.paths.lock)
         self._events: Inotify | None = None
         self._selector = selectors.DefaultSelector()
         self._stopped = False
         self._hung_up = False
         self._scan_at = 0.0
-        self._tick_at = 0.0
         self._housekeeping_at = 0.0
 
     # --- the loop ------------------------------------------------------------------------------------------
@@ -85,7 +86,7 @@ class Manager:
     def _begin(self) -> None:
         self._spool.prepare()
         self._watch()
-        TakeOver(self._spool, self._queue, self._reception, self._running, self._launcher, self.log).run()
+        self._take_over.run()
         self.log.info(
             "serving %s: %d processors, %d jobs waiting, %d active, %s",
             self._spool.paths.root,
@@ -104,16 +105,19 @@ class Manager:
             self._scan()
             news.requests = True
         if news.requests:
-            self._verbs.obey_all()
+            self._obey()
         self._reception.hear(news)
         if news.left_jobs:
             self._running.check_presence(news.left_jobs)
-        self._running.reap()
-        look_at = self._reception.look()
+        self._running.collect()
+        self._start()  # before anything is filed, so that the processors have work meanwhile
+        self._running.file_ended()
+        self._reception.look()
         if self._verbs.postponed:
-            self._verbs.obey_all()
+            self._obey()
         self._start()
-        return min(at for at in (look_at, self._tick(), self._running.waits_until(), self._scan_at) if at is not None)
+        dues = (self._reception.due(), self._launcher.tick(), self._running.waits_until(), self._scan_at)
+        return min(at for at in dues if at is not None)
 
     def _news(self) -> News:
         return self._events.read() if self._events is not None else News()
@@ -122,34 +126,44 @@ class Manager:
         """What a look at the folders tells; the events may have been lost."""
         now = time.monotonic()
         self._scan_at = now + self.settings.poll_interval
-        self._keep_lock()
-        self._reception.scan()
-        self._running.check_presence({entry.job.folder for entry in self._queue.active.values()})
-        self._running.file_again()
-        self._tick_at = 0.0
+        with self._patiently("look through the folders"):
+            self._keep_hold()
+            self._reception.scan()
+            self._running.check_presence({entry.job.folder for entry in self._queue.active.values()})
+            self._running.file_again()
+            self._take_over.again()
         if now >= self._housekeeping_at:
             self._housekeeping_at = now + HOUSEKEEPING_EVERY
             requests.forget_old_answers(self._spool.paths, time.time())
 
-    def _start(self) -> None:
-        """Paused jobs that may go on come before new ones."""
-        self._verbs.resume_paused()
-        while not self._stopped and not self._verbs.draining and self._running.start_next():
-            self._tick_at = 0.0
+    def _obey(self) -> None:
+        with self._patiently("look for requests"):
+            self._verbs.obey_all()
 
-    def _tick(self) -> float | None:
-        if time.monotonic() >= self._tick_at:
-            due = self._launcher.tick()
-            self._tick_at = due if due is not None else float("inf")
-        return self._tick_at
+    @contextlib.contextmanager
+    def _patiently(self, what: str) -> Iterator[None]:
+        """What the system is in the way of (no descriptors, a file server that is away) is tried at the next scan."""
+        try:
+            yield
+        except (OSError, ConfigError) as err:
+            self.log.warning("cannot %s now: %s", what, err)
+
+    def _start(self) -> None:
+        """Paused jobs that are to go on come before new ones: these wait until no processors are missing to those."""
+        if not self._verbs.resume_paused():
+            return
+        while not self._stopped and not self._verbs.draining and self._running.start_next():
+            pass
 
     def _is_empty(self) -> bool:
         """Nothing arrives, waits or runs. Held jobs do not count."""
         busy = self._reception.busy() or len(self._queue.line) or self._queue.active or self._running.busy()
         if busy:
             return False
-        self._reception.scan()
-        return not self._reception.busy() and not any(requests.pending(self._spool.paths))
+        with self._patiently("look through the folders"):
+            self._reception.scan()
+            return not self._reception.busy() and not self._verbs.pending()
+        return False
 
     # --- waking and sleeping -------------------------------------------------------------------------------
 
@@ -218,15 +232,23 @@ class Manager:
         self.settings = self._reception.settings = self._running.settings = settings
         self._queue.apply(settings)
         self._launcher.kill_grace = settings.kill_grace
+        self._spool.failed_to = Place.DONE if settings.failed_jobs == "done" else Place.LOST
+        self.log.setLevel(logging.DEBUG if settings.debug else logging.INFO)
         self.log.info("the settings were read again: %s, %d processors", settings.file, self._queue.limit)
 
-    def _keep_lock(self) -> None:
-        """Somebody may have deleted `.qm/` under us."""
-        if self._lock.still_ours():
+    def _keep_hold(self) -> None:
+        """Somebody may have deleted `.qm/`, or one of the folders, under us."""
+        paths = self._spool.paths
+        os.stat(paths.root)  # a file system that is away is not made anew
+        wanted = (*paths.places.values(), paths.requests, paths.answers)
+        missing = [directory for directory in wanted if not os.path.isdir(directory)]
+        locked = self._lock.still_ours()
+        if locked and not missing:
             return
-        self.log.warning("%s was removed: making it anew", os.path.dirname(self._spool.paths.lock))
-        self._lock.release()
-        self._lock.take()
+        self.log.warning("%s was removed: making it anew", missing[0] if locked else os.path.dirname(paths.lock))
+        if not locked:
+            self._lock.release()
+            self._lock.take()
         self._spool.prepare()
         if self._events is not None:
             self._selector.unregister(self._events.fileno())

@@ -8,7 +8,7 @@ from qm.judgement.waiting import Occupied, Ticket, WaitingLine
 from qm.spool.machine import usable_processors
 from qm.vocabulary.config import Settings
 from qm.vocabulary.record import Job
-from qm.vocabulary.states import Event, State
+from qm.vocabulary.states import Event, Place, State
 
 
 @dataclass(slots=True)
@@ -20,6 +20,7 @@ class Active:
     reason: str = ""
     resuming: bool = False
     gone: bool = False
+    finished: float | None = None
 
     @property
     def occupies(self) -> bool:
@@ -30,13 +31,15 @@ class Active:
 class Queue:
     """`waiting` by folder name in QM_qJobs, `active` by id; `line` has those of `waiting` that may start.
 
-    `unfiled` are jobs in QM_Jobs that have ended but cannot be filed yet, with how process.log says it.
+    `unfiled` are jobs in QM_Jobs that have ended but cannot be filed yet, with how process.log says it;
+    `not_taken_over` folders of an earlier daemon's jobs that the system was in the way of.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.waiting: dict[str, Job] = {}
         self.active: dict[str, Active] = {}
         self.unfiled: list[tuple[Job, str]] = []
+        self.not_taken_over: set[tuple[Place, str]] = set()
         self._ids: dict[str, str] = {}
         self._orders = 0
         self.apply(settings)
@@ -90,6 +93,13 @@ class Queue:
             for entry in self.active.values()
             if entry.occupies
         ]
+
+    def has_room_for(self, job: Job) -> bool:
+        """May a paused job go on now?"""
+        occupied = self.occupied()
+        if self.line.one_at_a_time and occupied:
+            return False
+        return min(job.record.nb_proc, self.limit) <= self.limit - sum(other.width for other in occupied)
 
     def next_to_start(self) -> str | None:
         """The folder of the waiting job to start now, or None."""

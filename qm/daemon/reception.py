@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from qm.daemon.queue import Queue
-from qm.judgement.arrival import Arrival, Look, Sight, judge, marks_a_copy
+from qm.judgement.arrival import LOOK_AT_MOST_OFTEN, Arrival, Look, Sight, judge, marks_a_copy
 from qm.spool import joblog
 from qm.spool.events import News
 from qm.spool.files import FORBIDDEN, TRANSIENT, exists, read_regular
@@ -26,7 +26,7 @@ from qm.vocabulary.jobfile import MAX_JOB_FILE, JobFile, read_job_file
 from qm.vocabulary.record import Job, Record, Survey
 from qm.vocabulary.states import Event, Place, State, after
 
-BATCH = 8
+BATCH = 2
 """Folders that came by rename and are received before the daemon looks at its running jobs again."""
 
 
@@ -80,16 +80,18 @@ class Reception:
         for name in missing:
             if not self._spool.is_there(Place.QUEUE, name):
                 self.withdraw(name)
-        for name in there - self._queue.waiting.keys() - self._arrivals.keys():
+        for name in sorted(there - self._queue.waiting.keys() - self._arrivals.keys(), key=self._came):
             self.notice(name, renamed=False)
         self._mentioned.intersection_update(strangers)
         for name in strangers:
             self._mention(name)
-        self._blocked = {name: facts for name, facts in self._blocked.items() if name in there}
+        for name in self._blocked.keys() - there:
+            del self._blocked[name]
+            self._former.pop(name, None)
 
     def notice(self, name: str, renamed: bool, former: Record | None = None) -> None:
         """A name appeared in QM_qJobs (or, with `former`, a waiting job's folder was changed)."""
-        if marks_a_copy(name) or name in self._queue.waiting:
+        if marks_a_copy(name) or name in self._queue.waiting or (Place.QUEUE, name) in self._queue.not_taken_over:
             return
         facts = self._facts(name)
         if not self._spool.is_there(Place.QUEUE, name):
@@ -166,10 +168,15 @@ class Reception:
             return None
         return (facts.st_ctime_ns, facts.st_mode, facts.st_uid)
 
+    def _came(self, name: str) -> int:
+        """When a folder came (ctime: mtime may have been copied), for the order of those that are seen together."""
+        facts = self._facts(name)
+        return facts[0] if facts is not None else 0
+
     # --- looking -------------------------------------------------------------------------------------------
 
-    def look(self) -> float | None:
-        """Look at the folders that are due; returns when to look again (monotonic), None for never."""
+    def look(self) -> None:
+        """Look at the folders that are due."""
         now = time.monotonic()
         for _ in range(min(BATCH, len(self._fresh))):
             arrival = self._fresh.popleft()
@@ -178,8 +185,11 @@ class Reception:
         if now >= self._next_look:
             self._look_at_settling(now)
             self._next_look = min((arrival.look_at for arrival in self._arrivals.values()), default=float("inf"))
+
+    def due(self) -> float | None:
+        """When to look again (monotonic), None for never."""
         if self._fresh:
-            return now
+            return time.monotonic()
         return self._next_look if self._arrivals else None
 
     def _look_at_settling(self, now: float) -> None:
@@ -188,10 +198,15 @@ class Reception:
             if (tree := self._look_at(arrival, now)) is not None:
                 quiet[arrival.name] = tree
         queue = self._spool.paths.places[Place.QUEUE]
-        written = written_to(f"{queue}/{name}" for name in quiet)
+        begun = time.monotonic()
+        try:
+            written = written_to(f"{queue}/{name}" for name in quiet)
+        except OSError:  # nobody can say
+            written = {f"{queue}/{name}" for name in quiet}
+        pause = max(self.settings.settle_time / 4, (time.monotonic() - begun) / LOOK_AT_MOST_OFTEN, 0.1)
         for name, tree in quiet.items():
             if f"{queue}/{name}" in written:
-                self._arrivals[name].look_at = now + self.settings.settle_time / 4
+                self._arrivals[name].look_at = now + pause
             else:
                 self._admit(name, tree)
 
@@ -242,7 +257,11 @@ class Reception:
         former = self._former.get(name)
         options = job_file.options
         if former is not None:
-            options = former._replace(options=options).effective
+            try:
+                options = former._replace(options=options).effective
+            except JobFileError as err:
+                self._reject(name, str(err), tree)
+                return
         event = Event.ACCEPT_HELD if options.hold else Event.ACCEPT
         notes = job_file.notes
         if options.nb_proc > self._queue.limit:
@@ -277,6 +296,7 @@ class Reception:
                 tree=tree or Survey(),
             )
             job = self._spool.accept(name, record, again=name in self._former)
+            self._former[name] = record  # should this have to be tried again, it is the same job
             joblog.note(self._spool.files(job), f"this job is invalid: {reason}")
             job = self._spool.take_out(job)
         except (Blocked, TryAgain, OSError) as err:
@@ -324,14 +344,24 @@ class Reception:
                 self._next_look = min(self._next_look, arrival.look_at)
             self._log.warning("%s has to wait: %s", name, err)
         elif isinstance(err, Blocked) or number in FORBIDDEN:
-            facts = self._facts(name)
-            self.drop(name)
-            if facts is not None:
-                self._blocked[name] = facts
-                self._log.error("%s", blocked_text(self._spool, name, str(err)))
+            self._leave_alone(name)
+            self._log.error("%s", blocked_text(self._spool, name, str(err)))
         else:
-            self.drop(name)
-            self._log.error("%s is left alone: %s", name, err)
+            self._leave_alone(name)
+            self._log.error("%s is left alone until it changes: %s", name, err)
+
+    def _leave_alone(self, name: str) -> None:
+        """Until it changes; a job that waited arrives then under its old id."""
+        facts = self._facts(name)
+        self._arrivals.pop(name, None)
+        if facts is not None:
+            self._blocked[name] = facts
+
+    def block(self, job: Job, err: Exception) -> None:
+        """A waiting job that cannot be claimed is reported once, and blocks no other."""
+        self._queue.leave(job.folder)
+        self._former[job.folder] = job.record
+        self._cannot(job.folder, err)
 
     def busy(self) -> bool:
         """Does anything arrive?"""

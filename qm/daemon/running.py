@@ -6,14 +6,16 @@ any more, so the jobs that occupy processors are always those in `queue.active`.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 
 from qm.daemon.queue import Active, Queue
 from qm.daemon.reception import Reception
 from qm.judgement.verdict import Exit, code_in_words, judge
-from qm.launchers.base import Ended, Launcher
+from qm.launchers.base import Launcher
 from qm.spool import history, joblog
+from qm.spool.files import explained
 from qm.spool.spool import Spool
 from qm.spool.tree import survey
 from qm.vocabulary.config import Settings
@@ -41,6 +43,8 @@ class Running:
         self._launcher = launcher
         self._log = log
         self._wait_until = 0.0
+        self._stranded: list[Job] = []
+        self._over: list[tuple[Active, Exit]] = []
 
     # --- starting ------------------------------------------------------------------------------------------
 
@@ -59,13 +63,12 @@ class Running:
                 self._start(job)
         except FileNotFoundError:
             self._reception.withdraw(folder)
-        except Blocked as err:
-            self._queue.leave(folder)
-            self._log.error("%s", err)
         except TryAgain as err:
             self._wait_until = time.monotonic() + self.settings.poll_interval
             self._log.warning("no job is started for %g s: %s", self.settings.poll_interval, err)
             return False
+        except (Blocked, OSError) as err:
+            self._reception.block(job, err)
         return True
 
     def waits_until(self) -> float | None:
@@ -73,10 +76,8 @@ class Running:
         return self._wait_until if self._wait_until > time.monotonic() else None
 
     def _is_unchanged(self, job: Job) -> bool:
-        try:
+        with explained(f"cannot look at {job.folder}"):
             return survey(self._spool.files(job).dir) == job.record.tree
-        except PermissionError as err:
-            raise Blocked(f"{job.folder} may no longer be read: {err.strerror}") from err
 
     def _start(self, job: Job) -> None:
         before = job.record
@@ -99,12 +100,16 @@ class Running:
         self._queue.leave(job.folder)
         try:
             self._launcher.start(claimed, self._spool.files(claimed))
-        except TryAgain:
-            self._queue.wait(self._spool.unclaim(claimed._replace(record=before)))
-            raise
+        except (TryAgain, Blocked, OSError) as err:
+            back = self.put_back(claimed._replace(record=before))
+            if back is None or isinstance(err, TryAgain):
+                raise
+            self._reception.block(back, err)
+            return
         except JobFileError as err:
-            self._queue.active[record.id] = entry = Active(claimed, Event.REJECT, str(err))
-            joblog.note(self._spool.files(claimed), f"this job is invalid: {err}")
+            entry = Active(claimed, Event.REJECT, str(err))
+            with contextlib.suppress(OSError):
+                joblog.note(self._spool.files(claimed), f"this job is invalid: {err}")
             self._file(entry, State.INVALID, Exit(None))
             return
         self._spool.step("start: spawned")
@@ -117,30 +122,36 @@ class Running:
 
     # --- ending --------------------------------------------------------------------------------------------
 
-    def reap(self) -> None:
-        """File what has ended."""
+    def collect(self) -> None:
+        """Notice what has ended: its processors are free from now on, though it is filed only afterwards."""
         for ended in self._launcher.poll():
             self._spool.step("end: noticed")
-            self._finish(ended)
+            entry = self._queue.active.pop(ended.job_id)
+            entry.finished = time.time()
+            self._over.append((entry, ended.exit))
 
-    def _finish(self, ended: Ended) -> None:
-        entry = self._queue.active[ended.job_id]
+    def file_ended(self) -> None:
+        """File what was collected."""
+        over, self._over = self._over, []
+        for entry, exit_ in over:
+            self._finish(entry, exit_)
+
+    def _finish(self, entry: Active, exit_: Exit) -> None:
         record = entry.job.record
         attempts_left = record.effective.attempts - record.attempt
-        verdict = judge(ended.exit, entry.wanted, entry.reason, attempts_left)
+        verdict = judge(exit_, entry.wanted, entry.reason, attempts_left)
         state = after(record.state, verdict.event)
         entry.reason = verdict.reason
         if state in ENDED:
-            self._file(entry, state, ended.exit, verdict.signal)
+            self._file(entry, state, exit_, verdict.signal)
         else:
             if verdict.event is Event.VOID:  # the disk is full, or worse: not at once again
                 self._wait_until = time.monotonic() + self.settings.poll_interval
-            self._try_again(entry, state, ended.exit)
+            self._try_again(entry, state, exit_)
 
     def _ended_record(self, entry: Active, state: State, exit_: Exit, signal: int | None = None) -> Record:
         record = entry.job.record
-        finished = time.time()
-        used = self._launcher.usage(record.id)
+        finished = entry.finished or time.time()
         run = Run(record.attempt, record.started, finished, state.value, entry.reason, exit_.status, signal)
         return record._replace(
             state=state,
@@ -149,19 +160,17 @@ class Running:
             finished=finished,
             exit_status=exit_.status,
             signal=signal,
-            cpu_seconds=exit_.cpu_seconds if exit_.cpu_seconds is not None else used and used[0],
-            peak_memory=exit_.peak_memory if exit_.peak_memory is not None else used and used[1],
+            cpu_seconds=exit_.cpu_seconds,
+            peak_memory=exit_.peak_memory,
             history=(*record.history, run),
         )
 
     def _file(self, entry: Active, state: State, exit_: Exit, signal: int | None = None) -> None:
         record = self._ended_record(entry, state, exit_, signal)
-        del self._queue.active[record.id]
         job = Job(entry.job.place, entry.job.folder, record)
         code = code_in_words(exit_)
         if entry.gone or not self._spool.is_there(job.place, job.folder):
-            history.append(self._spool.paths.history, record)
-            self._log.warning("%s (%s) %s; its folder was removed while it ran", job.folder, record.id, state)
+            self._forget(job)
         elif not self._try_to_file(job, code):
             self._queue.unfiled.append((job, code))
 
@@ -169,10 +178,14 @@ class Running:
         """File one ended job; False when the system is in the way and it has to be tried again."""
         record = job.record
         try:
-            filed = self._spool.resume_filing(job, code) if again else self._spool.file_away(job, code)
+            if again:
+                self._spool.save(job)
+                filed = self._spool.resume_filing(job, code)
+            else:
+                filed = self._spool.file_away(job, code)
         except (TryAgain, Blocked, OSError) as err:
-            if isinstance(err, FileNotFoundError):
-                self._log.warning("%s (%s) %s; its folder is gone", job.folder, record.id, record.state)
+            if not self._spool.is_there(job.place, job.folder):
+                self._forget(job)
                 return True
             if not again:
                 self._log.error("%s (%s) %s but cannot be filed yet: %s", job.folder, record.id, record.state, err)
@@ -189,6 +202,15 @@ class Running:
         )
         return True
 
+    def _forget(self, job: Job) -> None:
+        """An ended job whose folder was removed: only the history can still tell of it."""
+        record = job.record
+        self._log.warning("%s (%s) %s; its folder was removed while it ran", job.folder, record.id, record.state)
+        try:
+            history.append(self._spool.paths.history, record)
+        except OSError as err:
+            self._log.error("the end of %s (%s) is not in the history: %s", job.folder, record.id, err)
+
     def file_waiting(self, job: Job) -> None:
         """File a job that ended before it ran. When this raises, it still waits."""
         taken = self._spool.take_out(job)
@@ -197,21 +219,18 @@ class Running:
             self._queue.unfiled.append((taken, ""))
 
     def busy(self) -> bool:
-        """Does anything ended wait to be filed?"""
-        return bool(self._queue.unfiled)
+        """Does anything ended wait to be filed, or anything claimed to be put back?"""
+        return bool(self._queue.unfiled or self._stranded)
 
     def file_again(self) -> None:
-        """Try once more to file what the system was in the way of."""
-        still = []
-        for job, code in self._queue.unfiled:
-            try:
-                self._spool.save(job)
-            except (TryAgain, Blocked, OSError):
-                still.append((job, code))
-                continue
+        """Try once more to file, or to put back, what the system was in the way of."""
+        unfiled, self._queue.unfiled = self._queue.unfiled, []
+        for job, code in unfiled:
             if not self._try_to_file(job, code, again=True):
-                still.append((job, code))
-        self._queue.unfiled = still
+                self._queue.unfiled.append((job, code))
+        stranded, self._stranded = self._stranded, []
+        for job in stranded:
+            self.put_back(job)
 
     def resume_filing(self, job: Job) -> None:
         """An earlier daemon died while it filed this ended job."""
@@ -222,28 +241,32 @@ class Running:
     def _try_again(self, entry: Active, state: State, exit_: Exit) -> None:
         """Back into the queue: an attempt is left, or the start never began."""
         record = self._ended_record(entry, state, exit_)
-        del self._queue.active[record.id]
         self.put_back(entry.job._replace(record=record))
 
-    def put_back(self, job: Job) -> None:
-        """From QM_Jobs back into QM_qJobs, to be started again."""
+    def put_back(self, job: Job) -> Job | None:
+        """From QM_Jobs back into QM_qJobs, to be started again; None when that has to be tried again later."""
         record = job.record._replace(state=State.PENDING, started=None, finished=None)
         try:
             back = self._spool.unclaim(job._replace(record=record))
         except (TryAgain, Blocked, OSError) as err:
             self._log.error("%s (%s) cannot be put back into the queue: %s", job.folder, record.id, err)
-            return
-        back = self.with_present_tree(back)
-        self._queue.wait(back)
+            if self._spool.is_there(job.place, job.folder):
+                self._stranded.append(job)
+            return None
         self._log.info("%s (%s) waits again: %s", back.folder, record.id, record.reason or "it was not begun")
+        return self.wait_again(back)
 
-    def with_present_tree(self, job: Job) -> Job:
-        """The job with its tree as it is now: what its own run changed is no reason to let it settle again."""
-        tree = survey(self._spool.files(job).dir)
-        if tree == job.record.tree:
-            return job
-        job = job._replace(record=job.record._replace(tree=tree))
-        self._spool.save(job)
+    def wait_again(self, job: Job) -> Job:
+        """A job that is back in QM_qJobs waits, with its tree as it is now: what its own run changed is no new copy.
+
+        The record says so as soon as it can be written; what it says until then leads to the same (see TakeOver).
+        """
+        try:
+            job = job._replace(record=job.record._replace(tree=survey(self._spool.files(job).dir)))
+            self._spool.save(job)
+        except (TryAgain, Blocked, OSError) as err:
+            self._log.warning("the record of %s cannot be written: %s", job.folder, err)
+        self._queue.wait(job)
         return job
 
     def end(self, entry: Active, event: Event, reason: str) -> None:

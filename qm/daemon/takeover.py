@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
 
 from qm.daemon.queue import Active, Queue
 from qm.daemon.reception import Reception
@@ -41,26 +40,38 @@ class TakeOver:
         self._running = running
         self._launcher = launcher
         self._log = log
+        self._troubles: dict[str, str] = {}
 
     def run(self) -> None:
         """Active jobs first, so that ids in use are known; then those that wait; then what was left behind."""
-        for folder in self._spool.folders(Place.JOBS)[0]:
-            with self._one(folder):
-                self._active(folder)
+        for folder in sorted(self._spool.folders(Place.JOBS)[0], key=len):  # a job before copies of it: x, x.bak
+            self._one(Place.JOBS, folder)
         for folder in self._in_order(self._spool.folders(Place.QUEUE)[0]):
-            with self._one(folder):
-                self._waiting(folder)
+            self._one(Place.QUEUE, folder)
         self._spool.settle_returns(self._queue.knows)
         for path in self._spool.leftovers():
             remove_later(path)
 
-    @contextlib.contextmanager
-    def _one(self, folder: str) -> Iterator[None]:
-        """One folder that makes trouble is reported and blocks nothing."""
+    def again(self) -> None:
+        """Try once more what the system was in the way of."""
+        for place, folder in list(self._queue.not_taken_over):
+            self._one(place, folder)
+
+    def _one(self, place: Place, folder: str) -> None:
+        """One folder that makes trouble is reported, tried again later, and blocks nothing."""
+        self._queue.not_taken_over.discard((place, folder))
+        if not self._spool.is_there(place, folder):
+            return
         try:
-            yield
+            if place is Place.JOBS:
+                self._active(folder)
+            else:
+                self._waiting(folder)
         except (Blocked, TryAgain, OSError) as err:
-            self._log.error("%s cannot be taken over: %s", folder, err)
+            self._queue.not_taken_over.add((place, folder))
+            if self._troubles.get(folder) != str(err):
+                self._troubles[folder] = str(err)
+                self._log.error("%s cannot be taken over yet: %s", folder, err)
 
     def _in_order(self, folders: list[str]) -> list[str]:
         """By the time they came (ctime: mtime may have been copied), for those without a record."""
@@ -75,20 +86,29 @@ class TakeOver:
     # --- QM_Jobs -------------------------------------------------------------------------------------------
 
     def _active(self, folder: str) -> None:
-        record = self._spool.record(Place.JOBS, folder) or self._made_up_record(folder)
+        known = self._spool.record(Place.JOBS, folder)
+        record = known or self._made_up_record(folder)
         job = Job(Place.JOBS, folder, record)
-        if record.state in ENDED:
+        if record.id in self._queue.active:
+            other = self._queue.active[record.id].job.folder
+            self._log.error("%s in %s is a copy of %s, which runs: it is left alone", folder, Place.JOBS, other)
+        elif record.state in ENDED:
             self._running.resume_filing(job)
         elif record.state not in (State.RUNNING, State.PAUSED, State.SUBMITTED):
             self._running.put_back(job)  # the daemon died while it put the job back
-        elif self._void(job):
+        elif self._void(job) and known and not record.ending:
             reason = "the daemon died before the script began"
             state = after(record.state, Event.VOID)
             self._running.put_back(job._replace(record=record._replace(state=state, reason=reason)))
         else:
-            self._queue.active[record.id] = entry = Active(job)
+            entry = Active(job)
+            if known is None and os.path.getsize(self._spool.files(job).start_mark(record.attempt)) == 0:
+                entry.wanted, entry.reason = Event.LOSE, "it has no record that can be read, and nothing of it runs"
             self._launcher.take_over(job, self._spool.files(job))
-            if record.ending in [event.value for event in Event]:
+            self._queue.active[record.id] = entry
+            if record.ending == Event.RESUME:
+                entry.resuming = record.state is State.PAUSED
+            elif record.ending in (Event.KILL, Event.RUN_OUT_OF_TIME, Event.RUN_OUT_OF_MEMORY):
                 self._running.end(entry, Event(record.ending), record.reason)
             self._log.info("%s (%s) taken over", folder, record.id)
 
@@ -104,21 +124,24 @@ class TakeOver:
         return True
 
     def _made_up_record(self, folder: str) -> Record:
-        """A folder in QM_Jobs without a record that can be read: its start marks tell what is known."""
+        """A folder in QM_Jobs without a record that can be read: its start marks tell what is known.
+
+        What it was to run is not known, so it is never begun again: it is watched to its end, or lost.
+        """
         paths = self._spool.paths.job(Place.JOBS, folder)
         attempts = [0]
         with contextlib.suppress(OSError):
             names = (name.partition(".") for name in os.listdir(paths.run))
-            attempts += [int(number) for number, _, kind in names if kind == "start" and number.isdigit()]
+            marks = (number for number, _, kind in names if kind == "start" and number.isascii() and number.isdigit())
+            attempts += map(int, marks)
         job_id = ""
         with contextlib.suppress(OSError, IndexError):
             job_id = read_regular(paths.start_mark(max(attempts)), 256).decode("ascii", "replace").split()[2]
+        job_id = job_id if job_id.isascii() and job_id.isalnum() else new_id()
         owner = self._spool.owner(Place.JOBS, folder)
         began = os.lstat(paths.dir).st_ctime
         self._log.warning("%s in %s has no record that can be read", folder, Place.JOBS)
-        return Record(
-            job_id or new_id(), folder, owner, State.RUNNING, began, started=began, attempt=max(attempts) or 1
-        )
+        return Record(job_id, folder, owner, State.RUNNING, began, started=began, attempt=max(attempts) or 1)
 
     # --- QM_qJobs ------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from qm.daemon.queue import Active, Queue
 from qm.daemon.running import Running
@@ -53,11 +54,12 @@ class Verbs:
         }
         self.draining = os.path.exists(spool.paths.drained)
         self.postponed = False
+        self._stuck: set[str] = set()
 
     def obey_all(self) -> None:
         """Obey every request that waits. One that the system is in the way of stays for the next wake-up."""
         self.postponed = False
-        for name in requests.pending(self._spool.paths):
+        for name in self.pending():
             try:
                 reply = self._obey(name)
             except FileNotFoundError:
@@ -69,13 +71,25 @@ class Verbs:
                 self._log.warning("request %s has to wait: %s", name, err)
                 return
             self._spool.step("request: obeyed")
-            with contextlib.suppress(FileNotFoundError):
-                try:
-                    requests.answer(self._spool.paths, name, reply)
-                except OSError as err:
-                    self._log.warning("request %s cannot be answered: %s", name, err.strerror)
-                    if err.errno not in TRANSIENT:
-                        os.unlink(f"{self._spool.paths.requests}/{name}")
+            try:
+                requests.answer(self._spool.paths, name, reply)
+            except OSError as err:
+                self._log.warning("request %s cannot be answered: %s", name, err.strerror)
+                if err.errno not in TRANSIENT:
+                    self._remove(name)
+
+    def pending(self) -> list[str]:
+        """The names of the requests that wait, oldest first. OSError when nobody can say."""
+        return [name for name in requests.pending(self._spool.paths) if name not in self._stuck]
+
+    def _remove(self, name: str) -> None:
+        try:
+            os.unlink(f"{self._spool.paths.requests}/{name}")
+        except FileNotFoundError:
+            pass
+        except OSError as err:  # a folder, or not ours to remove
+            self._stuck.add(name)
+            self._log.error("request %s cannot be removed, and is left alone: %s", name, err.strerror)
 
     def _obey(self, name: str) -> Answer:
         try:
@@ -86,6 +100,8 @@ class Verbs:
         except (QMError, OSError) as err:
             if isinstance(err, FileNotFoundError) and str(err.filename).startswith(self._spool.paths.requests):
                 raise
+            if isinstance(err, OSError) and err.errno in TRANSIENT:
+                raise TryAgain(f"{err.filename or name}: {err.strerror}") from err
             self._log.warning("request %s refused: %s", name, err)
             return Answer(False, str(err))
         self._log.info("request of uid %d: %s", uid, message)
@@ -97,10 +113,12 @@ class Verbs:
             return self._drain() if request.verb == "drain" else self._undrain()
         job = self._find(request)
         self._allow(uid, self._spool.files(job).dir, job.record.name)
-        if job.record.state is State.ARRIVING:
+        if job.place is Place.QUEUE and job.folder not in self._queue.waiting:
             if self._running.may_come(job.folder):
                 raise _StillArriving
             raise RequestError(f"{job.record.name} is not accepted as a job; QueueManager.log says why")
+        if job.place is Place.JOBS and job.record.id not in self._queue.active:
+            raise RequestError(f"{job.record.name} ({job.record.id}): it has ended and is about to be filed")
         try:
             return self._verbs[request.verb](job, request)
         except RequestError as err:
@@ -153,24 +171,26 @@ class Verbs:
     def _pause(self, job: Job, _request: Request) -> str:
         entry = self._active(job, Event.PAUSE)
         self._launcher.pause(job.record.id)
-        self._set_state(entry, after(entry.job.record.state, Event.PAUSE))
+        self._change_record(entry, state=after(entry.job.record.state, Event.PAUSE))
         return f"{job.record.name} ({job.record.id}): paused; its processors are free"
 
     def _resume(self, job: Job, _request: Request) -> str:
         entry = self._active(job, Event.RESUME)
         entry.resuming = True
+        self._change_record(entry, ending=Event.RESUME.value)
         return f"{job.record.name} ({job.record.id}): goes on as soon as its processors are free"
 
-    def resume_paused(self) -> None:
-        """Let paused jobs go on that were asked to, as far as processors are free; called before any start."""
-        for entry in self._queue.active.values():
-            if entry.resuming:
-                free = self._queue.limit - sum(job.width for job in self._queue.occupied())
-                if entry.job.record.nb_proc <= free:
-                    entry.resuming = False
-                    self._launcher.resume(entry.job.record.id)
-                    self._set_state(entry, after(entry.job.record.state, Event.RESUME))
-                    self._log.info("%s (%s) goes on", entry.job.folder, entry.job.record.id)
+    def resume_paused(self) -> bool:
+        """Let paused jobs go on that were asked to, as far as processors are free; is none left that has to wait?"""
+        waiting = [entry for entry in self._queue.active.values() if entry.resuming and entry.wanted is None]
+        for entry in waiting:
+            if not self._queue.has_room_for(entry.job):
+                return False
+            entry.resuming = False
+            self._launcher.resume(entry.job.record.id)
+            self._change_record(entry, state=after(entry.job.record.state, Event.RESUME), ending="")
+            self._log.info("%s (%s) goes on", entry.job.folder, entry.job.record.id)
+        return True
 
     def _active(self, job: Job, event: Event) -> Active:
         entry = self._queue.active.get(job.record.id)
@@ -179,11 +199,12 @@ class Verbs:
             raise RequestError("it has just ended")
         return entry
 
-    def _set_state(self, entry: Active, state: State) -> None:
-        entry.job = entry.job._replace(record=entry.job.record._replace(state=state))
+    def _change_record(self, entry: Active, **changes: Any) -> None:
+        entry.job = entry.job._replace(record=entry.job.record._replace(**changes))
         try:
             self._spool.save(entry.job)
         except (TryAgain, Blocked, OSError) as err:
+            state = entry.job.record.state
             self._log.warning("%s is %s, but its record cannot say so: %s", entry.job.folder, state, err)
 
     def _retry(self, job: Job, _request: Request) -> str:
@@ -192,10 +213,13 @@ class Verbs:
         if job.place is Place.QUEUE:
             back = job._replace(record=record)
             self._spool.save(back)
+            self._queue.wait(back)
         else:
             back = self._spool.requeue(job._replace(record=record._replace(tree=Survey())))
-            back = self._running.with_present_tree(back)
-        self._queue.wait(back)
+            if job.record.state is State.INVALID:
+                self._queue.wait(back)  # its tree is new to us, so it arrives again and its job file is read
+            else:
+                self._running.wait_again(back)
         return f"{job.record.name} ({job.record.id}): queued again as attempt {job.record.attempt + 1}"
 
     def _delete(self, job: Job, _request: Request) -> str:
@@ -248,4 +272,5 @@ class Verbs:
 
 def remove_later(path: str) -> None:
     """Remove a hidden folder in the background: it may be large, and the daemon has other things to do."""
-    threading.Thread(target=shutil.rmtree, args=(path,), kwargs={"ignore_errors": True}, daemon=True).start()
+    with contextlib.suppress(RuntimeError):  # too many threads: the next start removes it
+        threading.Thread(target=shutil.rmtree, args=(path,), kwargs={"ignore_errors": True}, daemon=True).start()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from qm.judgement.verdict import Exit
-from qm.spool.files import read_regular
+from qm.spool.files import SHORT, read_regular
 from qm.spool.paths import JobPaths
 from qm.vocabulary.record import Job
 
@@ -33,7 +33,7 @@ class Launcher(Protocol):
         """What goes into the record before a start, so that a later daemon can find the job again."""
 
     def start(self, job: Job, paths: JobPaths) -> None:
-        """Begin a claimed job. TryAgain: not now, nothing was begun. JobFileError: never."""
+        """Begin a claimed job. TryAgain, Blocked, OSError: nothing was begun. JobFileError: nor will it ever be."""
 
     def take_over(self, job: Job, paths: JobPaths) -> None:
         """Watch a job that an earlier daemon started, whether it still runs or not."""
@@ -50,14 +50,8 @@ class Launcher(Protocol):
     def resume(self, job_id: str) -> None:
         """Let it go on."""
 
-    def forget(self, job_id: str) -> None:
-        """The job's folder was taken away: its processes have been ended, nobody asks for the rest."""
-
     def tick(self) -> float | None:
         """Do what is due by now; returns the monotonic time at which something is due next."""
-
-    def usage(self, job_id: str) -> tuple[float, int] | None:
-        """CPU seconds so far and the highest sum of resident bytes seen, or None."""
 
 
 def read_exit(paths: JobPaths, attempt: int) -> Exit:
@@ -75,9 +69,11 @@ def read_exit(paths: JobPaths, attempt: int) -> Exit:
 
 
 def read_exit_mark(paths: JobPaths, attempt: int) -> int | None:
-    """The status the shim left, or None while there is none that is complete."""
+    """The status the shim left, or None while there is none that is complete. OSError when nobody can say."""
     try:
         text = read_regular(paths.exit_mark(attempt), 64)
-    except OSError:
+    except OSError as err:
+        if err.errno in SHORT:
+            raise
         return None
     return int(text) if text.endswith(b"\n") and text.strip().isdigit() else None

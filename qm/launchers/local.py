@@ -20,7 +20,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qm.judgement.verdict import Exit
 from qm.launchers.base import Ended, read_exit, read_exit_mark
@@ -29,7 +29,7 @@ from qm.launchers.orphans import Orphans
 from qm.launchers.processes import Process, ProcessTable, descendants, open_table, tree_of
 from qm.launchers.shim import NOT_BEGUN, SHELL, command_words, shim_words, stream_notes, streams
 from qm.spool import joblog, usage
-from qm.spool.files import TRANSIENT, read_regular
+from qm.spool.files import TRANSIENT, explained, read_regular
 from qm.spool.paths import JobPaths
 from qm.vocabulary.errors import JobFileError, TryAgain
 from qm.vocabulary.record import Job
@@ -42,11 +42,8 @@ LOOK_EVERY = 0.1
 """Seconds between two looks at processes whose end the system does not report."""
 MAX_ENVIRONMENT = 4 << 20
 
-_DEFAULT_AGAIN = [
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGPIPE", "SIGXFSZ", "SIGCHLD", "SIGUSR1", "SIGUSR2")
-    if hasattr(signal, name)
-]
+_DEFAULT_AGAIN = sorted(signal.valid_signals() - {getattr(signal, "SIGKILL", 0), getattr(signal, "SIGSTOP", 0)})
+"""What a daemon started by nohup, a shell or Python itself ignores, its jobs must not."""
 
 
 @dataclass(slots=True)
@@ -62,14 +59,8 @@ class _Run:
     start: float | None = None
     exit: Exit | None = None
     kill_at: float | None = None
-    paused: bool = False
     cpu: float = 0.0
     peak: int = 0
-
-    @property
-    def leader(self) -> int | None:
-        """The shim's pid as long as that number is certainly the shim's."""
-        return self.pid if self.exit is None else None
 
 
 class LocalLauncher:
@@ -110,10 +101,11 @@ class LocalLauncher:
     def start(self, job: Job, paths: JobPaths) -> None:
         record = job.record
         options = record.effective
-        try:
+        with explained(f"cannot write the log of {job.folder}"):
             log = joblog.open_new(paths, record.started or 0.0, (*record.notes, *stream_notes(record)))
-        except OSError as err:
-            raise TryAgain(f"cannot write the log of {job.folder}: {err.strerror}") from err
+        if record.attempt > 1:
+            with contextlib.suppress(OSError):
+                os.unlink(paths.progress)  # it was an earlier attempt's
         if self._step is not None:
             self._step("start: log opened")
         try:
@@ -126,6 +118,8 @@ class LocalLauncher:
                 text = "the script or its environment is longer than the system allows; put the script into a file"
                 raise JobFileError(text) from err
             raise TryAgain(f"cannot start {job.folder}: {err.strerror}") from err
+        except ValueError as err:  # a record that QM did not write: the job file's readers let no such text pass
+            raise JobFileError(f"no words for a program: {err}") from err
         finally:
             os.close(log)
         self._watch(_Run(record.id, paths, record.attempt, pid, ours=True))
@@ -158,33 +152,39 @@ class LocalLauncher:
     def _environment(self, job: Job, paths: JobPaths) -> dict[bytes, bytes]:
         kept: dict[bytes, bytes] = {}
         base = self._base
-        with contextlib.suppress(FileNotFoundError):
+        try:
             kept = parse_kept(read_regular(paths.environment, MAX_ENVIRONMENT))
             base = {}
+        except FileNotFoundError:
+            pass  # it came as a folder: it runs in the daemon's
+        except OSError as err:
+            if err.errno in TRANSIENT:
+                raise
+            raise JobFileError(f".qm/env, the environment to run in, cannot be read: {err.strerror}") from err
         variables = job_variables(job.record, paths.dir, self.root)
         return script_environment(base, kept, variables, dict(job.record.effective.env))
 
     def take_over(self, job: Job, paths: JobPaths) -> None:
         run = _Run(job.record.id, paths, job.record.attempt, 0, ours=False)
         shim = self._find_shim(job, paths)
-        if shim is not None:
-            run.pid, run.start = shim.pid, shim.start
-            run.paused = job.record.state.value == "paused"
-            self._watch(run)
-        if shim is None or not self._is_alive(run):
+        if shim is None:
             run.exit = read_exit(paths, run.attempt)
-            self._runs[run.job_id] = run
             self._over.append(run)
+        else:
+            run.pid, run.start = shim.pid, shim.start
+        self._watch(run)
 
     def _find_shim(self, job: Job, paths: JobPaths) -> Process | None:
         """The shim that wrote the start mark, if it still runs: same boot, same pid, and no stranger under it."""
         try:
-            pid, boot, _ = read_regular(paths.start_mark(job.record.attempt), 256).decode().split()
-            begun = float(job.record.ticket.split()[1])
+            number, boot, _ = read_regular(paths.start_mark(job.record.attempt), 256).decode().split()
+            pid, begun = int(number), float(job.record.ticket.split()[1])
         except (OSError, ValueError, IndexError):
             return self._find_by_environment(job.record.id)
-        process = self.table.find(int(pid)) if boot == self._boot else None
+        process = self.table.find(pid) if boot == self._boot and pid > 0 else None
         if process is None or process.state in "ZX":
+            return None
+        if self.table.uid(process.pid) not in (None, _own_uid()) or process.session not in (0, process.pid):
             return None
         carried = self.table.job_of(process.pid)
         if carried is not None:
@@ -202,29 +202,30 @@ class LocalLauncher:
 
     def _watch(self, run: _Run) -> None:
         self._runs[run.job_id] = run
-        if self._epoll is not None:
+        if self._epoll is not None and run.exit is None:
             try:
                 run.pidfd = os.pidfd_open(run.pid)
-            except ProcessLookupError:
-                return  # not our child and gone: the caller looks again
-            except OSError as err:
-                if err.errno not in TRANSIENT:
-                    raise
-                return  # out of descriptors: looked at by the clock instead
-            self._epoll.register(run.pidfd, select.EPOLLIN)
-            self._by_fd[run.pidfd] = run
+                self._by_fd[run.pidfd] = run
+                if not run.ours and not self._is_same(run):
+                    self._unwatch(run)  # gone, and its number is another's by now
+                else:
+                    self._epoll.register(run.pidfd, select.EPOLLIN)
+            except OSError:  # out of descriptors, no pidfds before Linux 5.3, gone: looked at by the clock instead
+                self._unwatch(run)
 
     # --- ending --------------------------------------------------------------------------------------------
 
     def poll(self) -> list[Ended]:
         for run in self._candidates():
-            if run.exit is None and (exit_ := self._collect(run)) is not None:
-                run.exit = exit_
-                self._unwatch(run)
-                self._over.append(run)
+            if run.exit is None:
+                with contextlib.suppress(OSError):  # nobody can say: unknown is not over
+                    run.exit = self._collect(run)
+                if run.exit is not None:
+                    self._unwatch(run)
+                    self._over.append(run)
         ended = []
         for run in list(self._over):
-            if self._left_of(run):
+            if self._may_be_left_of(run):
                 if run.kill_at is None:
                     self.end(run.job_id)
             else:
@@ -240,13 +241,22 @@ class LocalLauncher:
         return ready + [run for run in self._runs.values() if run.pidfd is None and run.exit is None]
 
     def _collect(self, run: _Run) -> Exit | None:
-        """How the shim ended, or None while it runs."""
+        """How the shim ended, or None while it runs. OSError when nobody can say."""
         if not run.ours:
-            return None if self._is_alive(run) else read_exit(run.paths, run.attempt)
-        pid, status, used = os.wait4(run.pid, os.WNOHANG)
+            if self._is_alive(run):
+                return None
+            exit_ = read_exit(run.paths, run.attempt)
+            return replace(exit_, cpu_seconds=run.cpu or None, peak_memory=run.peak or None)
+        try:
+            pid, status, used = os.wait4(run.pid, os.WNOHANG)
+        except ChildProcessError:  # the system reaped it, as it does where SIGCHLD is ignored
+            return read_exit(run.paths, run.attempt)
         if pid == 0:
             return None
-        said = read_exit_mark(run.paths, run.attempt)
+        try:
+            said = read_exit_mark(run.paths, run.attempt)
+        except OSError:
+            said = None  # the shim ends with the same status
         ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
         if said is None and ended_by is None:
             said = os.WEXITSTATUS(status)
@@ -256,23 +266,34 @@ class LocalLauncher:
         return Exit(said, ended_by if said is None else None, used.ru_utime + used.ru_stime, peak)
 
     def _is_alive(self, run: _Run) -> bool:
+        if run.pidfd is None:
+            return self._is_same(run)
+        poll = select.poll()
+        poll.register(run.pidfd, select.POLLIN)
+        return not poll.poll(0)
+
+    def _is_same(self, run: _Run) -> bool:
         now = self.table.find(run.pid)
         return now is not None and now.start == run.start and now.state not in "ZX"
 
     def _unwatch(self, run: _Run) -> None:
         if run.pidfd is not None and self._epoll is not None:
-            self._epoll.unregister(run.pidfd)
+            with contextlib.suppress(OSError):  # it could not be registered
+                self._epoll.unregister(run.pidfd)
             del self._by_fd[run.pidfd]
             os.close(run.pidfd)
             run.pidfd = None
 
-    def _left_of(self, run: _Run) -> list[Process]:
-        """What is left of a job whose shim has ended."""
+    def _may_be_left_of(self, run: _Run) -> bool:
+        """Is anything left of a job whose shim has ended? Where nobody can say, it may be."""
         if run.ours and self._orphans is not None:
             shims = {other.pid for other in self._runs.values() if other.ours and other.exit is None}
             if not self._orphans.living(shims):
-                return []
-        return self._tree(run)
+                return False
+        try:
+            return bool(self._tree(run))
+        except OSError:
+            return True
 
     def _tree(self, run: _Run) -> list[Process]:
         everything = self.table.snapshot()
@@ -283,8 +304,10 @@ class LocalLauncher:
         run = self._runs[job_id]
         if run.kill_at is None:
             run.kill_at = time.monotonic() + self.kill_grace
-            self._signal(run, signal.SIGTERM)
-            self._signal(run, signal.SIGCONT)  # a stopped process takes its TERM only when it goes on
+            with contextlib.suppress(OSError):  # out of descriptors: the end of the grace period will tell
+                self._signal(run, signal.SIGTERM)
+                self._signal(run, signal.SIGCONT)  # a stopped process takes its TERM only when it goes on
+                self._signal_shim(run, signal.SIGCONT)
 
     def _signal(self, run: _Run, number: int) -> None:
         for process in self._tree(run):
@@ -294,21 +317,18 @@ class LocalLauncher:
         """KILL what is left; the shim last, so that it can still write the status."""
         late = run.kill_at is not None and now - run.kill_at > 1.0 + self.kill_grace
         self._signal(run, signal.SIGKILL)
-        if run.exit is None and late:
-            shim = self.table.find(run.pid)
-            if shim is not None and (run.ours or shim.start == run.start):
-                self.table.send(shim, signal.SIGKILL)
+        if late:
+            self._signal_shim(run, signal.SIGKILL)
 
-    def forget(self, job_id: str) -> None:
-        run = self._runs.get(job_id)
-        if run is not None:
-            self.end(job_id)
+    def _signal_shim(self, run: _Run, number: int) -> None:
+        shim = self.table.find(run.pid) if run.exit is None else None
+        if shim is not None and (run.ours or shim.start == run.start):
+            self.table.send(shim, number)
 
     # --- pausing -------------------------------------------------------------------------------------------
 
     def pause(self, job_id: str) -> None:
         run = self._runs[job_id]
-        run.paused = True
         for _ in range(10):  # a process may have been forked while we looked
             going = [process for process in self._tree(run) if process.state not in "Tt"]
             if not going:
@@ -317,9 +337,7 @@ class LocalLauncher:
                 self.table.send(process, signal.SIGSTOP)
 
     def resume(self, job_id: str) -> None:
-        run = self._runs[job_id]
-        run.paused = False
-        self._signal(run, signal.SIGCONT)
+        self._signal(self._runs[job_id], signal.SIGCONT)
 
     # --- by the clock --------------------------------------------------------------------------------------
 
@@ -329,7 +347,8 @@ class LocalLauncher:
         for run in list(self._runs.values()):
             if run.kill_at is not None:
                 if now >= run.kill_at:
-                    self._insist(run, now)
+                    with contextlib.suppress(OSError):  # out of descriptors: next time
+                        self._insist(run, now)
                 due.append(max(run.kill_at, now + INSIST_EVERY))
             if run.pidfd is None:
                 due.append(now + LOOK_EVERY)
@@ -337,7 +356,8 @@ class LocalLauncher:
             self._sample_at = now + SAMPLE_EVERY
         elif now >= self._sample_at:
             self._sample_at = now + SAMPLE_EVERY
-            self._sample()
+            with contextlib.suppress(OSError):
+                self._sample()
         if self._runs:
             due.append(self._sample_at)
         if self._orphans is not None:
@@ -346,18 +366,13 @@ class LocalLauncher:
 
     def _sample(self) -> None:
         everything = self.table.snapshot()
-        for run in self._runs.values():
+        for run in [run for run in self._runs.values() if run.exit is None]:
             tree = descendants(everything, run.pid)
             run.cpu = max(run.cpu, sum(process.cpu for process in tree))
             memory = sum(process.memory for process in tree)
             run.peak = max(run.peak, memory)
-            if run.exit is None:
-                with contextlib.suppress(OSError):  # a full disk must not stop the daemon
-                    usage.add_row(run.paths.usage, time.time(), run.cpu, memory)
-
-    def usage(self, job_id: str) -> tuple[float, int] | None:
-        run = self._runs.get(job_id)
-        return (run.cpu, run.peak) if run is not None and run.peak else None
+            with contextlib.suppress(OSError):  # a full disk must not stop the daemon
+                usage.add_row(run.paths.usage, time.time(), run.cpu, memory)
 
 
 def boot_id() -> str:
@@ -380,6 +395,10 @@ def _largest_process(used: resource.struct_rusage) -> int:
     per_unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on macOS, KiB elsewhere
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used.ru_maxrss * per_unit if used.ru_maxrss > own else 0
+
+
+def _own_uid() -> int | None:
+    return os.getuid() if hasattr(os, "getuid") else None
 
 
 def _since_boot() -> float:

@@ -17,6 +17,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from qm.spool.files import SHORT
+
 JOB_ID_VARIABLE = b"QM_JOB_ID="
 
 
@@ -38,13 +40,13 @@ class Process:
 
 
 class ProcessTable(Protocol):
-    """What the launcher needs to know about the processes of this machine."""
+    """What the launcher needs to know about the processes of this machine. OSError when we are short of something."""
 
     def snapshot(self) -> dict[int, Process]:
         """All processes that can be seen."""
 
     def job_of(self, pid: int) -> str | None:
-        """The QM_JOB_ID in a process's environment, or None."""
+        """The QM_JOB_ID in a process's environment, "" if there is none in it, None if it cannot be read."""
 
     def uid(self, pid: int) -> int | None:
         """The real user of a process, or None when it is gone or the system does not say."""
@@ -71,7 +73,8 @@ class LinuxProcesses:
         try:
             with open(f"/proc/{pid}/stat", "rb") as file:
                 fields = file.read().rpartition(b")")[2].split()
-        except OSError:
+        except OSError as err:
+            _raise_if_short(err)
             return None
         return Process(
             pid=pid,
@@ -89,9 +92,10 @@ class LinuxProcesses:
                 for entry in file.read().split(b"\0"):
                     if entry.startswith(JOB_ID_VARIABLE):
                         return entry[len(JOB_ID_VARIABLE) :].decode(errors="replace")
-        except OSError:
-            pass
-        return None
+        except OSError as err:
+            _raise_if_short(err)
+            return None
+        return ""
 
     def uid(self, pid: int) -> int | None:
         try:
@@ -151,8 +155,11 @@ class PortableProcesses:
         import psutil
 
         try:
-            return psutil.Process(pid).environ().get("QM_JOB_ID")
-        except (psutil.Error, OSError):
+            return psutil.Process(pid).environ().get("QM_JOB_ID", "")
+        except psutil.Error:
+            return None
+        except OSError as err:
+            _raise_if_short(err)
             return None
 
     def uid(self, pid: int) -> int | None:
@@ -165,6 +172,12 @@ class PortableProcesses:
 
     def send(self, process: Process, number: int) -> bool:
         return _kill_if_same(self, process, number)
+
+
+def _raise_if_short(err: OSError) -> None:
+    """A process that cannot be looked at is gone, or none of ours; but not when it is we who are short of something."""
+    if err.errno in SHORT:
+        raise err
 
 
 def open_table(portable: bool) -> ProcessTable:

@@ -36,12 +36,16 @@ if [ "$qm_dir$qm_out$qm_err" ]; then (
     exec "$@"
 ); else "$@"; fi
 set -- $?
-until echo "$1" 2>/dev/null >"$qm_run.exit" || ! [ -e .qm/run ]; do sleep 1; done
+until echo "$1" 2>/dev/null >"$qm_run.exit" || ! [ -e .qm/run ]; do
+    [ -w .qm/run ] || chmod u+rwx .qm .qm/run 2>/dev/null || break
+    sleep 1
+done
 exit "$1"
 """
 """Arguments: the job's folder, the attempt, what to write behind the pid in the start mark, the directory to
 run in ("" for the job's folder), files for the two streams ("" for process.log), then the command's words.
-On a full disk it waits with the status until there is room, or the folder is gone."""
+On a full disk it waits with the status until there is room, or the folder is gone. A folder that the script made
+read-only is made writable again as far as the mark needs it."""
 
 NOT_BEGUN = (70, 72)
 """How the shim itself ends, without an exit mark, when it could not begin the script: no start mark could be

@@ -31,6 +31,9 @@ TRANSIENT = frozenset(
 )
 """The system is short of something, or a file server is away: the job itself is not to blame."""
 
+SHORT = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
+"""We are short of something: a file or process that cannot be read for that is not gone."""
+
 FORBIDDEN = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))
 """The system does not allow it: owner, mode or a read-only file system."""
 
@@ -122,16 +125,23 @@ def is_real_directory(path: str) -> bool:
 
 
 def free_name(directory: str, wanted: str) -> str:
-    """`wanted`, or `wanted.2`, `wanted.3`, … : the first that no entry of the directory has.
+    """`wanted`, or `wanted.2`, `wanted.3`, … : one that no entry of the directory has, while the one before is taken.
 
-    A name too long for a number behind it (255 bytes) is shortened, never in the middle of a character.
+    A name too long for a number behind it (255 bytes) is shortened, never in the middle of a character. Looks at
+    a few names only, be there a thousand jobs of one name.
     """
     if not exists(f"{directory}/{wanted}"):
         return wanted
-    number = 2
-    while exists(f"{directory}/{(name := numbered(wanted, number))}"):
-        number += 1
-    return name
+    taken, free = 1, 2
+    while exists(f"{directory}/{numbered(wanted, free)}"):
+        taken, free = free, 2 * free
+    while free - taken > 1:
+        middle = (taken + free) // 2
+        if exists(f"{directory}/{numbered(wanted, middle)}"):
+            taken = middle
+        else:
+            free = middle
+    return numbered(wanted, free)
 
 
 def numbered(name: str, number: int) -> str:

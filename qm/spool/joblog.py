@@ -11,8 +11,9 @@ import os
 import time
 from collections.abc import Iterable
 
-from qm.spool.files import exists, open_regular, write_all
+from qm.spool.files import TRANSIENT, exists, open_regular, write_all
 from qm.spool.paths import JobPaths
+from qm.vocabulary.text import printable
 
 FINISHED = "Job finished at:"
 STARTED = "Job started by QM at:"
@@ -26,9 +27,9 @@ def clock_time(seconds: float) -> str:
 def open_new(paths: JobPaths, started: float, notes: Iterable[str]) -> int:
     """Create process.log with QM's first lines; the descriptor is for appending. Raises OSError."""
     fd = _create(paths)
-    head = "".join(f"QM: {note}\n" for note in notes) + f"{STARTED} {clock_time(started)}\n"
+    head = "".join(f"QM: {printable(note)}\n" for note in notes) + f"{STARTED} {clock_time(started)}\n"
     try:
-        write_all(fd, head.encode(errors="surrogateescape"))
+        write_all(fd, head.encode())
     except OSError:
         os.close(fd)
         raise
@@ -44,7 +45,7 @@ def note(paths: JobPaths, text: str) -> None:
     """Add a line of QM's own; makes the log where there is none."""
     if not exists(paths.log):
         os.close(_create(paths))
-    _append(paths, f"QM: {text}")
+    _append(paths, f"QM: {printable(text)}")
 
 
 def _create(paths: JobPaths) -> int:
@@ -59,11 +60,26 @@ def _create(paths: JobPaths) -> int:
         return os.open(paths.log, flags, 0o644)
 
 
+def _open_again(paths: JobPaths) -> int:
+    """Open process.log for a line more; a job may have made it read-only. Raises OSError."""
+    try:
+        return open_regular(paths.log, os.O_RDWR | os.O_APPEND)
+    except PermissionError:
+        fd = open_regular(paths.log)
+        try:
+            os.chmod(fd, os.fstat(fd).st_mode | 0o200)
+        finally:
+            os.close(fd)
+        return open_regular(paths.log, os.O_RDWR | os.O_APPEND)
+
+
 def _append(paths: JobPaths, line: str, unless: str = "") -> None:
     """Append a line at the beginning of a line. A log that the job removed or replaced is left alone."""
     try:
-        fd = open_regular(paths.log, os.O_RDWR | os.O_APPEND)
-    except OSError:
+        fd = _open_again(paths)
+    except OSError as err:
+        if err.errno in TRANSIENT:
+            raise
         return
     try:
         size = os.fstat(fd).st_size
@@ -72,7 +88,7 @@ def _append(paths: JobPaths, line: str, unless: str = "") -> None:
             tail = os.pread(fd, 200, max(0, size - 200))
         if unless and tail.rpartition(b"\n")[0].rpartition(b"\n")[2].startswith(unless.encode()):
             return
-        text = line.encode(errors="surrogateescape") + b"\n"
+        text = line.encode() + b"\n"
         write_all(fd, text if not tail or tail.endswith(b"\n") else b"\n" + text)
     finally:
         os.close(fd)

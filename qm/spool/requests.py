@@ -11,7 +11,8 @@ import os
 import time
 from collections.abc import Iterator
 
-from qm.spool.files import open_regular, read_regular, write_whole
+from qm.judgement.arrival import marks_a_copy
+from qm.spool.files import free_name, open_regular, read_regular, write_whole
 from qm.spool.lock import holder_of
 from qm.spool.paths import SpoolPaths
 from qm.vocabulary.errors import RequestError, TryAgain
@@ -64,7 +65,7 @@ def pending(paths: SpoolPaths) -> Iterator[str]:
         names = os.listdir(paths.requests)
     except FileNotFoundError:
         return
-    yield from sorted(name for name in names if name.endswith(_SUFFIX) and not name.startswith("."))
+    yield from sorted(name for name in names if not marks_a_copy(name))
 
 
 def read(paths: SpoolPaths, name: str) -> tuple[Request, int]:
@@ -89,8 +90,12 @@ def read(paths: SpoolPaths, name: str) -> tuple[Request, int]:
 def answer(paths: SpoolPaths, name: str, reply: Answer) -> None:
     """Write the answer and remove the request. OSErrors (a full disk) leave the request for another try."""
     write_whole(f"{paths.answers}/{name}", dump(reply))
-    with contextlib.suppress(FileNotFoundError):
+    try:
         os.unlink(f"{paths.requests}/{name}")
+    except FileNotFoundError:
+        return
+    except (IsADirectoryError, PermissionError):  # a folder (EPERM on some systems): out of the way, as it is
+        os.rename(f"{paths.requests}/{name}", f"{paths.requests}/{free_name(paths.requests, '.' + name[:200])}")
 
 
 def forget_old_answers(paths: SpoolPaths, now: float) -> None:

@@ -20,11 +20,13 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 
 from qm.judgement.arrival import marks_a_copy
 from qm.spool import crossing, history, joblog
 from qm.spool.files import (
+    SHORT,
     exists,
     explained,
     free_name,
@@ -102,7 +104,8 @@ class Spool:
     def _try_claim(self) -> None:
         queue, jobs = self.paths.places[Place.QUEUE], self.paths.places[Place.JOBS]
         probe = f"/.qm-probe.{os.getpid()}"
-        os.mkdir(queue + probe)
+        with contextlib.suppress(FileExistsError):  # left by a daemon that was killed here; in containers pids repeat
+            os.mkdir(queue + probe)
         try:
             os.rename(queue + probe, jobs + probe)
             os.rename(jobs + probe, queue + probe)
@@ -131,8 +134,13 @@ class Spool:
         return self.paths.job(job.place, job.folder)
 
     def is_there(self, place: Place, folder: str) -> bool:
-        """Is there a folder (not a link) of that name?"""
-        return is_real_directory(f"{self.paths.places[place]}/{folder}")
+        """Is there a folder (not a link) of that name? Where nobody can say, it is taken to be there."""
+        try:
+            return stat.S_ISDIR(os.lstat(f"{self.paths.places[place]}/{folder}").st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:  # a file server that is away must not end what runs
+            return True
 
     def owner(self, place: Place, folder: str) -> str:
         """Who owns the folder on disk, by name."""
@@ -158,18 +166,26 @@ class Spool:
         if not is_real_directory(paths.dot):
             return None
         try:
-            return load(read_regular(paths.record, MAX_RECORD))
+            record = load(read_regular(paths.record, MAX_RECORD))
+            return record if record is not None and not marks_a_copy(record.name) else None
         except FileNotFoundError:
             return None
         except OSError as err:
-            if err.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            if err.errno in SHORT:
                 raise TryAgain(f"cannot read the record of {folder}: {err.strerror}") from err
             return None
 
     def save(self, job: Job) -> None:
         """Write the record of a job where it lies."""
+        paths = self.files(job)
         with explained(f"cannot write the record of {job.folder}"):
-            write_whole(self.files(job).record, dump(job.record))
+            if not is_real_directory(paths.dot):
+                _make_hidden(paths)
+            try:
+                write_whole(paths.record, dump(job.record))
+            except PermissionError:
+                _make_writable(paths.dot)
+                write_whole(paths.record, dump(job.record))
 
     # --- the way of a job ----------------------------------------------------------------------------------
 
@@ -184,9 +200,7 @@ class Spool:
         with explained(f"cannot write into {folder} (owner {record.owner})"):
             if not again:
                 self._set_aside(paths)
-            for directory in (paths.dot, paths.run):
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(directory)
+            _make_hidden(paths)
         self.step("accept: folder made")
         self.save(job)
         self.step("accept: record written")
@@ -194,6 +208,9 @@ class Spool:
 
     def claim(self, job: Job) -> Job:
         """Take a job into QM_Jobs; `job.record` is already the running one. On failure it stays in QM_qJobs."""
+        if not is_real_directory(self.files(job).run):
+            with explained(f"cannot write into {job.folder} (owner {job.record.owner})"):
+                _make_hidden(self.files(job))
         self.save(job)
         self.step("claim: record written")
         claimed = self._move(job, Place.JOBS)
@@ -201,10 +218,9 @@ class Spool:
         return claimed
 
     def unclaim(self, job: Job) -> Job:
-        """Put a job whose script was not started back into QM_qJobs, with the record given."""
+        """Put a job whose script was not started back into QM_qJobs. Its record is saved by the caller, there."""
         back = self._move(job, Place.QUEUE)
         self.step("unclaim: moved")
-        self.save(back)
         return back
 
     def take_out(self, job: Job) -> Job:
@@ -301,7 +317,7 @@ class Spool:
                 _make_writable(source)
                 os.rename(source, f"{directory}/{folder}")
             except OSError as err:
-                if err.errno != errno.EXDEV:
+                if err.errno != errno.EXDEV or place is Place.JOBS:
                     raise
                 if place is Place.QUEUE:
                     hidden = crossing.hide_returning(source)
@@ -339,27 +355,45 @@ class Spool:
             near = [entry.name for entry in entries if entry.name == base or entry.name.startswith(f"{base}.")]
         for folder in near:
             record = self.record(place, folder)
-            if record is not None and record.id == job.record.id:
+            if record is not None and (record.id, record.finished) == (job.record.id, job.record.finished):
                 return Job(place, folder, record)
         return None
 
     def _set_aside(self, paths: JobPaths) -> None:
-        """An old `.qm` (of a job that ended and is run again, or no folder at all) makes room for a new one."""
-        if not exists(paths.dot):
-            return
+        """The `.qm` of a job that ended and is run again makes room for a new one, and so does a strange one."""
         if not is_real_directory(paths.dot):
-            os.rename(paths.dot, f"{paths.dir}/{free_name(paths.dir, DOT_NAME + '.strange')}")
             return
         try:
             old = load(read_regular(paths.record, MAX_RECORD))
         except FileNotFoundError:
-            if exists(paths.run) and not is_real_directory(paths.run):
-                os.rename(paths.run, f"{paths.dot}/{free_name(paths.dot, 'run.strange')}")
-            return
+            if _is_new(paths):
+                return
+            old = None
         except OSError:
             old = None
-        suffix = old.id if old is not None and old.id.isalnum() else "unreadable"
+        suffix = old.id if old is not None else "unreadable"
         os.rename(paths.dot, f"{paths.dir}/{free_name(paths.dir, f'{DOT_NAME}.{suffix}')}")
+
+
+def _is_new(paths: JobPaths) -> bool:
+    """Does `.qm` hold nothing but what `qm submit` leaves there, or a daemon that died while it accepted the job?"""
+    with os.scandir(paths.dot) as entries:
+        return all(
+            entry.is_file(follow_symlinks=False)
+            if entry.name in ("id", "env", "job.json.new")
+            else entry.name == "run" and entry.is_dir(follow_symlinks=False) and not os.listdir(entry.path)
+            for entry in entries
+        )
+
+
+def _make_hidden(paths: JobPaths) -> None:
+    """Make `.qm` and `.qm/run`, as folders of their own: a job may have removed its own, or put a link there."""
+    for directory in (paths.dot, paths.run):
+        if not is_real_directory(directory):
+            if exists(directory):
+                parent, _, name = directory.rpartition("/")
+                os.rename(directory, f"{parent}/{free_name(parent, f'{name}.strange')}")
+            os.mkdir(directory)
 
 
 def _make_writable(directory: str) -> None:

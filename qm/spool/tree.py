@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Iterable
 
+from qm.spool.files import TRANSIENT
 from qm.spool.paths import DOT_NAME, LOG_NAME
 from qm.vocabulary.record import Survey
 
@@ -13,7 +14,8 @@ from qm.vocabulary.record import Survey
 def survey(directory: str) -> Survey:
     """Count, sizes, newest mtime and ctime of everything below a folder, but for what QM writes there itself.
 
-    A folder that cannot be read counts as one entry. Raises OSError when `directory` itself cannot be listed.
+    A folder that cannot be read counts as one entry. Raises OSError when `directory` itself cannot be listed, or
+    when the system is short of something.
     """
     count = size = mtime = ctime = 0
     stack = [directory]
@@ -21,8 +23,8 @@ def survey(directory: str) -> Survey:
         where = stack.pop()
         try:
             entries = os.scandir(where)
-        except (PermissionError, FileNotFoundError, NotADirectoryError):
-            if where == directory:
+        except OSError as err:
+            if where == directory or err.errno in TRANSIENT:
                 raise
             continue
         top = where == directory
@@ -32,8 +34,10 @@ def survey(directory: str) -> Survey:
                     continue
                 try:
                     facts = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue  # gone while we looked: the next look will differ
+                except OSError as err:
+                    if err.errno in TRANSIENT:
+                        raise
+                    continue  # gone while we looked (the next look will differ), or not for our eyes
                 count += 1
                 size += facts.st_size
                 mtime = max(mtime, facts.st_mtime_ns)
@@ -51,19 +55,28 @@ def _is_ours(name: str) -> bool:
 def written_to(directories: Iterable[str]) -> set[str]:
     """Those of the directories below which some process that can be seen holds a file open for writing.
 
-    Linux only (/proc); elsewhere, and for processes of other users, nothing is seen and nothing is said.
+    Linux only (/proc); elsewhere, and for processes of other users, nothing is seen and nothing is said. Raises
+    OSError when the system is short of something.
     """
-    prefixes = {directory.rstrip("/") + "/": directory for directory in directories}
+    parents: dict[str, str] = {}
+    prefixes: dict[str, str] = {}
+    for directory in directories:
+        parent, _, name = directory.rstrip("/").rpartition("/")
+        if parent not in parents:
+            parents[parent] = os.path.realpath(parent or "/").rstrip("/")  # /proc knows no links
+        prefixes[f"{parents[parent]}/{name}/"] = directory
     found: set[str] = set()
     if not prefixes or not os.path.isdir("/proc/self/fd"):
         return found
-    common = os.path.dirname(os.path.commonpath(list(prefixes.values())))
+    common = os.path.dirname(os.path.commonpath(list(prefixes)))
     for pid in os.listdir("/proc"):
         if not pid.isdigit():
             continue
         try:
             descriptors = os.listdir(f"/proc/{pid}/fd")
-        except OSError:
+        except OSError as err:
+            if err.errno in TRANSIENT:
+                raise
             continue  # ended meanwhile, or another user's
         for fd in descriptors:
             try:

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from qm.vocabulary import options as option_table
+from qm.vocabulary.errors import JobFileError
 from qm.vocabulary.options import Options
 from qm.vocabulary.states import Place, State
 
@@ -47,7 +48,8 @@ _NO_OPTIONS = Options()
 class Record(NamedTuple):
     """One job. Times are UTC epoch seconds, memory is bytes, processors are CPU numbers.
 
-    `ending` is the event by which QM is ending a job that is still active, else "". (A named tuple, since the
+    `ending` is the event by which QM is ending a job that is still active, or `resume` for a paused one that
+    waits for processors to go on, else "". (A named tuple, since the
     daemon makes five of them for each job, and a frozen dataclass takes four times as long.)
     """
 
@@ -121,22 +123,49 @@ def load(data: bytes) -> Record | None:
         if raw["format"] != FORMAT:
             return None
         return _from_json(raw)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError, JobFileError):
         return None
 
 
 def _from_json(raw: dict[str, Any]) -> Record:
     plain = {name: raw[name] for name in _PLAIN if name in raw}
-    if not (isinstance(plain["id"], str) and isinstance(plain["name"], str) and plain["id"]):
-        raise ValueError("a record needs an id and a name")
     for name in ("processors", "gpus", "notes"):
         plain[name] = tuple(plain.get(name, ()))
     plain["tree"] = Survey(*map(int, plain.get("tree", ())))
     overrides = {str(key): str(value) for key, value in raw.get("overrides", {}).items()}
-    return Record(
+    record = Record(
         state=State(raw["state"]),
         options=option_table.from_json(raw["options"]) if raw.get("options") else _NO_OPTIONS,
         overrides=overrides or _NO_OVERRIDES,
         history=tuple(Run(**{name: run.get(name) for name in Run._fields}) for run in raw.get("history", ())),
         **plain,
     )
+    _check(record)
+    return record
+
+
+def _check(record: Record) -> None:
+    """A record lies where its job may write: nothing in it may end the daemon or lead out of the spool. ValueError."""
+    texts = (record.owner, record.reason, record.ending, record.launcher, record.ticket, record.job_file, *record.notes)
+    times = [record.submitted, record.started, record.finished]
+    for run in record.history:
+        times += [run.started, run.finished]
+    whole = (record.exit_status, record.signal, record.peak_memory)
+    good = (
+        record.id.isascii()
+        and record.id.isalnum()
+        and record.name not in ("", ".", "..")
+        and not {"/", "\0"} & set(record.name)
+        and len(record.name.encode(errors="surrogateescape")) < 256
+        and all(isinstance(text, str) for text in texts)
+        and isinstance(record.submitted, int | float)
+        and all(when is None or 0 <= when < 1e11 for when in times)  # false for nan, too
+        and all(number is None or type(number) is int for number in whole)
+        and type(record.attempt) is type(record.nb_proc) is int
+        and record.attempt >= 0
+        and record.nb_proc >= 1
+        and (record.cpu_seconds is None or record.cpu_seconds >= 0)
+    )
+    if not good:
+        raise ValueError("no record that QM wrote")
+    _ = record.effective  # JobFileError if `qm set` said what this version does not understand

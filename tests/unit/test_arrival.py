@@ -29,7 +29,9 @@ def test_names_that_mark_a_copy_are_known(name: str) -> None:
     assert marks_a_copy(name)
 
 
-@pytest.mark.parametrize("name", ["x", "x.tmp.y", "part", "tmp", "~x", "x@y", "a.b", "x.TMP", "x.partial", "-rf", " .x"])
+@pytest.mark.parametrize(
+    "name", ["x", "x.tmp.y", "part", "tmp", "~x", "x@y", "a.b", "x.TMP", "x.partial", "-rf", " .x"]
+)
 def test_other_names_are_jobs(name: str) -> None:
     assert not marks_a_copy(name)
 

@@ -27,7 +27,6 @@ from qm.vocabulary.states import State
 RECORD = Record("abcdefghijkl", "job", "me", State.DONE, 1.0, started=2.0, finished=1_700_000_000.0)
 
 
-
 @contextlib.contextmanager
 def inside(directory: Path) -> Iterator[None]:
     """Work in a directory: the name of a socket may have 107 bytes at most (unix(7))."""
@@ -262,7 +261,9 @@ def test_a_socket_stays_behind_and_stops_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "there" / "job") == ["data"]
 
 
-@pytest.mark.parametrize("name", ["x" * 255, "😀" * 63, os.fsdecode(b"\xff" * 255)], ids=["255 x", "63 emojis", "no UTF-8"])
+@pytest.mark.parametrize(
+    "name", ["x" * 255, "😀" * 63, os.fsdecode(b"\xff" * 255)], ids=["255 x", "63 emojis", "no UTF-8"]
+)
 def test_every_name_that_a_folder_may_have_can_cross(tmp_path: Path, name: str) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "there").mkdir()

@@ -88,7 +88,9 @@ def test_the_diagram_has_every_transition() -> None:
     arrows = [line.strip().partition(": ") for line in diagram().splitlines() if ": " in line]
     drawn = {(ends.strip(), label) for ends, _, labels in arrows for label in labels.split(", ")}
     table = {
-        (f"{source} --> {target}", str(event)) for source, events in TRANSITIONS.items() for event, target in events.items()
+        (f"{source} --> {target}", str(event))
+        for source, events in TRANSITIONS.items()
+        for event, target in events.items()
     }
     assert drawn == table
 

@@ -33,12 +33,16 @@ def test_status_143_is_told_as_it_is_because_a_shell_cannot_tell_it_from_a_signa
     assert found.signal == 15
 
 
-@pytest.mark.parametrize(("status", "signal"), [(0, None), (1, None), (128, None), (129, 1), (137, 9), (192, 64), (193, None)])
+@pytest.mark.parametrize(
+    ("status", "signal"), [(0, None), (1, None), (128, None), (129, 1), (137, 9), (192, 64), (193, None)]
+)
 def test_only_statuses_above_128_may_stand_for_signals(status: int, signal: int | None) -> None:
     assert signal_of(status) == signal
 
 
-@pytest.mark.parametrize(("exit_", "words"), [(Exit(0), "0"), (Exit(3), "3"), (Exit(None, 9), "none (signal 9)"), (Exit(None), "none")])
+@pytest.mark.parametrize(
+    ("exit_", "words"), [(Exit(0), "0"), (Exit(3), "3"), (Exit(None, 9), "none (signal 9)"), (Exit(None), "none")]
+)
 def test_the_last_line_of_the_log_says_the_status_or_that_there_is_none(exit_: Exit, words: str) -> None:
     assert code_in_words(exit_) == words
 
@@ -81,9 +85,7 @@ def test_a_script_that_could_not_be_begun_and_was_killed_is_killed() -> None:
     assert verdict(Exit(None, begun=False), Event.KILL).event is Event.KILL
 
 
-exits = st.builds(
-    Exit, st.none() | st.integers(0, 255), st.none() | st.integers(1, 64), begun=st.booleans()
-)
+exits = st.builds(Exit, st.none() | st.integers(0, 255), st.none() | st.integers(1, 64), begun=st.booleans())
 wishes = st.none() | st.sampled_from([Event.KILL, Event.RUN_OUT_OF_TIME, Event.RUN_OUT_OF_MEMORY])
 
 
