@@ -135,9 +135,7 @@ def wait_accepted(spool: Spool, names: Collection[str]) -> None:
     left = set(names)
 
     def accepted() -> bool:
-        left.difference_update(
-            [name for name in left if (spool.waiting / name / ".qm" / "job.json").exists()]
-        )
+        left.difference_update([name for name in left if (spool.waiting / name / ".qm" / "job.json").exists()])
         return not left
 
     wait_until(accepted, f"{len(names)} jobs were accepted (had a record)", 300, every=0.25)

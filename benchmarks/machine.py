@@ -91,9 +91,7 @@ def _commit() -> str:
     """The commit of the source beside this file, and whether it has been changed since."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
-        commit = subprocess.run(
-            [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-        )
+        commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
         status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "an unknown commit"

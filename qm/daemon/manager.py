@@ -27,7 +27,7 @@ from qm.spool.events import Inotify, News, open_events
 from qm.spool.lock import Lock
 from qm.spool.spool import Spool
 from qm.vocabulary.config import Settings
-from qm.vocabulary.errors import ConfigError
+from qm.vocabulary.errors import ConfigError, QMError, TryAgain
 from qm.vocabulary.states import Place
 
 HOUSEKEEPING_EVERY = 600.0
@@ -60,7 +60,7 @@ class Manager:
         self._lock = Lock(spool.paths.lock)
         self._events: Inotify | None = None
         self._selector = selectors.DefaultSelector()
-        self._stopped = False
+        self._stopped = ""
         self._hung_up = False
         self._scan_at = 0.0
         self._housekeeping_at = 0.0
@@ -79,9 +79,15 @@ class Manager:
                         self.log.info("the queue is empty")
                         break
                     self._sleep(due)
+        except QMError:
+            raise
+        except Exception:  # whoever reads the log shall find why there is no daemon any more
+            self.log.exception("an error in QueueManager itself ends it; what runs goes on running")
+            raise
         finally:
             self._lock.release()
-        self.log.info("stopped; %d jobs go on running", len(self._queue.active))
+        by = f" by {self._stopped}" if self._stopped else ""
+        self.log.info("stopped%s; %d jobs go on running", by, len(self._queue.active))
 
     def _begin(self) -> None:
         self._spool.prepare()
@@ -208,8 +214,7 @@ class Manager:
             theirs.close()
 
     def _on_stop(self, number: int, _frame: FrameType | None) -> None:
-        self._stopped = True
-        self.log.info("%s: stopping; what runs goes on running", signal.Signals(number).name)
+        self._stopped = signal.Signals(number).name  # no word to the log: it may be in the middle of another
 
     def _on_hangup(self, _number: int, _frame: FrameType | None) -> None:
         self._hung_up = True
@@ -249,7 +254,11 @@ class Manager:
         if not locked:
             self._lock.release()
             self._lock.take()
-        self._spool.prepare()
+        try:
+            self._spool.prepare()
+        except TryAgain as err:  # a full disk; that the lock is another's ends this daemon, but not this
+            self.log.warning("%s", err)
+            return
         if self._events is not None:
             self._selector.unregister(self._events.fileno())
             self._events.close()

@@ -123,7 +123,10 @@ class Reception:
     def _find_renamed(self, missing: set[str], there: set[str]) -> None:
         """Waiting folders that were renamed within QM_qJobs with no event to tell: their records show it."""
         for name in there - self._queue.waiting.keys() - self._arrivals.keys():
-            record = self._spool.record(Place.QUEUE, name)
+            try:
+                record = self._spool.record(Place.QUEUE, name)
+            except TryAgain:
+                continue  # out of descriptors: it arrives as a new job
             job = self._queue.waiting_by_id(record.id) if record is not None else None
             if job is not None and job.folder in missing:
                 self._rename(job.folder, name)
@@ -168,10 +171,10 @@ class Reception:
             return None
         return (facts.st_ctime_ns, facts.st_mode, facts.st_uid)
 
-    def _came(self, name: str) -> int:
+    def _came(self, name: str) -> tuple[int, str]:
         """When a folder came (ctime: mtime may have been copied), for the order of those that are seen together."""
         facts = self._facts(name)
-        return facts[0] if facts is not None else 0
+        return (facts[0] if facts is not None else 0, name)
 
     # --- looking -------------------------------------------------------------------------------------------
 
@@ -262,7 +265,8 @@ class Reception:
             except JobFileError as err:
                 self._reject(name, str(err), tree)
                 return
-        event = Event.ACCEPT_HELD if options.hold else Event.ACCEPT
+        released = former is not None and former.effective.hold  # it was held once, and would not start otherwise
+        event = Event.ACCEPT_HELD if options.hold and not released else Event.ACCEPT
         notes = job_file.notes
         if options.nb_proc > self._queue.limit:
             lowered = f"nb_proc {options.nb_proc} is more than MaxNbProcessors: lowered to {self._queue.limit}"

@@ -29,7 +29,7 @@ from qm.launchers.orphans import Orphans
 from qm.launchers.processes import Process, ProcessTable, descendants, open_table, tree_of
 from qm.launchers.shim import NOT_BEGUN, SHELL, command_words, shim_words, stream_notes, streams
 from qm.spool import joblog, usage
-from qm.spool.files import TRANSIENT, explained, read_regular
+from qm.spool.files import TRANSIENT, exists, explained, read_regular
 from qm.spool.paths import JobPaths
 from qm.vocabulary.errors import JobFileError, TryAgain
 from qm.vocabulary.record import Job
@@ -40,6 +40,8 @@ INSIST_EVERY = 0.2
 """Seconds between two KILLs of what is still there."""
 LOOK_EVERY = 0.1
 """Seconds between two looks at processes whose end the system does not report."""
+SPARE_DESCRIPTORS = 16
+"""Descriptors that are not spent on watching processes: logs and records want some too."""
 MAX_ENVIRONMENT = 4 << 20
 
 _DEFAULT_AGAIN = sorted(signal.valid_signals() - {getattr(signal, "SIGKILL", 0), getattr(signal, "SIGSTOP", 0)})
@@ -208,6 +210,8 @@ class LocalLauncher:
                 self._by_fd[run.pidfd] = run
                 if not run.ours and not self._is_same(run):
                     self._unwatch(run)  # gone, and its number is another's by now
+                elif run.pidfd >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_DESCRIPTORS:
+                    self._unwatch(run)
                 else:
                     self._epoll.register(run.pidfd, select.EPOLLIN)
             except OSError:  # out of descriptors, no pidfds before Linux 5.3, gone: looked at by the clock instead
@@ -218,8 +222,10 @@ class LocalLauncher:
     def poll(self) -> list[Ended]:
         for run in self._candidates():
             if run.exit is None:
-                with contextlib.suppress(OSError):  # nobody can say: unknown is not over
+                try:
                     run.exit = self._collect(run)
+                except OSError:  # nobody can say: unknown is not over, and the clock looks again
+                    self._unwatch(run)
                 if run.exit is not None:
                     self._unwatch(run)
                     self._over.append(run)
@@ -260,10 +266,15 @@ class LocalLauncher:
         ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
         if said is None and ended_by is None:
             said = os.WEXITSTATUS(status)
-            if said in NOT_BEGUN:
+            if said in NOT_BEGUN and not self._has_begun(run):
                 return Exit(None, begun=False)
         peak = max(run.peak, _largest_process(used)) or None
         return Exit(said, ended_by if said is None else None, used.ru_utime + used.ru_stime, peak)
+
+    def _has_begun(self, run: _Run) -> bool:
+        """An exit mark that cannot be read now, or a `.qm` that only the script can have removed, tell that it has."""
+        paths = run.paths
+        return exists(paths.exit_mark(run.attempt)) or (exists(paths.dir) and not exists(paths.run))
 
     def _is_alive(self, run: _Run) -> bool:
         if run.pidfd is None:

@@ -7,6 +7,7 @@ only after that. Links are copied as links, FIFOs are made anew, sockets and dev
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -25,7 +26,7 @@ def hide_returning(source: str) -> str:
 
 
 def copy_across(source: str, directory: str, name: str, step: Callable[[str], None]) -> None:
-    """Copy `source` to `directory/name` by way of a hidden name. Raises OSError."""
+    """Copy `source` to `directory/name` by way of a hidden name. Raises OSError, also for a tree too deep to copy."""
     hidden = f"{directory}/.{_cut(name)}.part"
     shutil.rmtree(hidden, ignore_errors=True)  # what a crash left
     try:
@@ -35,6 +36,9 @@ def copy_across(source: str, directory: str, name: str, step: Callable[[str], No
     except OSError:
         shutil.rmtree(hidden, ignore_errors=True)
         raise
+    except RecursionError as err:
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise OSError(errno.ELOOP, "folders nested too deeply to be copied", source) from err
     _sync_directory(directory)
     step("cross: in view")
 

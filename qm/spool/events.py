@@ -41,6 +41,7 @@ class Inotify:
         self._left = int(flags.MOVED_FROM | flags.DELETE)
         self._moved_from, self._moved_to = int(flags.MOVED_FROM), int(flags.MOVED_TO)
         self._created = int(flags.CREATE)
+        self._recent: dict[int, str] = {}
         self._inotify = INotify(nonblocking=True)
         arriving = flags.MOVED_TO | flags.CREATE | flags.MOVED_FROM | flags.DELETE | flags.ONLYDIR
         leaving = flags.MOVED_FROM | flags.DELETE | flags.ONLYDIR
@@ -59,7 +60,7 @@ class Inotify:
     def read(self) -> News:
         """Everything that is there now; never blocks."""
         news = News()
-        moved_from: dict[int, str] = {}
+        recent, moved_from = self._recent, self._recent.copy()  # the second half of a rename may come a read later
         for watch, mask, cookie, name in self._inotify.read(timeout=0):
             if mask & self._overflow:
                 news.overflow = True
@@ -69,6 +70,7 @@ class Inotify:
                 news.requests = True
             elif mask & self._left:
                 news.left_jobs.add(name)
+        self._recent = {cookie: name for cookie, name in moved_from.items() if cookie not in recent}
         return news
 
     def _queue_event(self, mask: int, cookie: int, name: str, moved_from: dict[int, str], news: News) -> None:

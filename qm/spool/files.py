@@ -125,16 +125,16 @@ def is_real_directory(path: str) -> bool:
 
 
 def free_name(directory: str, wanted: str) -> str:
-    """`wanted`, or `wanted.2`, `wanted.3`, … : one that no entry of the directory has, while the one before is taken.
+    """`wanted`, or `wanted.2`, `wanted.3`, … : the first that no entry of the directory has.
 
-    A name too long for a number behind it (255 bytes) is shortened, never in the middle of a character. Looks at
-    a few names only, be there a thousand jobs of one name.
+    A name too long for a number behind it (255 bytes) is shortened, never in the middle of a character. From
+    `.16` on it is only the first after one that is taken: among a thousand jobs of one name, few are looked at.
     """
     if not exists(f"{directory}/{wanted}"):
         return wanted
     taken, free = 1, 2
     while exists(f"{directory}/{numbered(wanted, free)}"):
-        taken, free = free, 2 * free
+        taken, free = free, free + 1 if free < 16 else 2 * free
     while free - taken > 1:
         middle = (taken + free) // 2
         if exists(f"{directory}/{numbered(wanted, middle)}"):

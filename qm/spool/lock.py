@@ -7,13 +7,14 @@ start) is for people; the lock itself is flock(2), so it works on one host and b
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
 import time
 from dataclasses import dataclass
 
-from qm.vocabulary.errors import TryAgain
+from qm.vocabulary.errors import ConfigError, TryAgain
 
 try:
     import fcntl
@@ -38,12 +39,25 @@ class Lock:
         self._fd: int | None = None
 
     def take(self, patience: float = 0.5) -> None:
-        """Take the lock; TryAgain names the holder. Patience (seconds) outlasts programs that only look."""
+        """Take the lock; TryAgain names the holder. Patience (seconds) outlasts programs that only look.
+
+        ConfigError: the file cannot be opened, or its file system has no locks.
+        """
+        try:
+            self._take(time.monotonic() + patience)
+        except OSError as err:
+            raise ConfigError(f"cannot lock {self.path}: {err.strerror}; the daemon must be able to") from err
+
+    def _take(self, deadline: float) -> None:
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
-        deadline = time.monotonic() + patience
         while True:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
-            if _flock(fd, exclusive=True):
+            try:
+                locked = _flock(fd, exclusive=True)
+            except OSError:
+                os.close(fd)
+                raise
+            if locked:
                 self._fd = fd
                 if self.still_ours():
                     break
@@ -53,8 +67,9 @@ class Lock:
                 raise TryAgain(_sentence(read_holder(self.path), self.path))
             time.sleep(0.02)
         holder = Holder(os.getpid(), socket.gethostname(), time.time())
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps([holder.pid, holder.host, holder.started]).encode() + b"\n", 0)
+        with contextlib.suppress(OSError):  # a full disk: the text is for people
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, json.dumps([holder.pid, holder.host, holder.started]).encode() + b"\n", 0)
 
     def still_ours(self) -> bool:
         """Is the file that we hold still the one under the name? (Somebody may have deleted `.qm/`.)"""
@@ -105,7 +120,9 @@ def _flock(fd: int, exclusive: bool) -> bool:
         return _lock_windows(fd, exclusive)
     try:
         fcntl.flock(fd, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as err:
+        if exclusive and err.errno not in (errno.EAGAIN, errno.EACCES):
+            raise
         return False
     return True
 

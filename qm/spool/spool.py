@@ -27,6 +27,7 @@ from qm.judgement.arrival import marks_a_copy
 from qm.spool import crossing, history, joblog
 from qm.spool.files import (
     SHORT,
+    TRANSIENT,
     exists,
     explained,
     free_name,
@@ -84,7 +85,10 @@ class Spool:
     # --- the folders ---------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Make what is missing and try that a claim is one rename. ConfigError says what prevents it."""
+        """Make what is missing and try that a claim is one rename. ConfigError says what prevents it.
+
+        TryAgain: nothing is wrong with the folders, but the disk is full, or the like.
+        """
         root = self.paths.root
         if not os.path.isdir(root):
             raise ConfigError(f"QM_FOLDER {root} does not exist; make it, or a whole new spool with `qm init {root}`")
@@ -93,9 +97,8 @@ class Spool:
                 os.makedirs(directory, exist_ok=True)
             self._try_claim()
         except OSError as err:
-            raise ConfigError(
-                f"{err.filename or root}: {err.strerror}; the daemon must be able to write there"
-            ) from err
+            text = f"{err.filename or root}: {err.strerror}; the daemon must be able to write there"
+            raise (TryAgain if err.errno in TRANSIENT else ConfigError)(text) from err
         mode = os.stat(self.paths.places[Place.QUEUE]).st_mode & 0o777
         if mode & 0o022:  # others may submit: they may ask, too
             with contextlib.suppress(PermissionError):
@@ -387,9 +390,9 @@ def _is_new(paths: JobPaths) -> bool:
 
 
 def _make_hidden(paths: JobPaths) -> None:
-    """Make `.qm` and `.qm/run`, as folders of their own: a job may have removed its own, or put a link there."""
+    """Make `.qm` and `.qm/run`, as folders of our own: a job may have removed its own, or put a link there."""
     for directory in (paths.dot, paths.run):
-        if not is_real_directory(directory):
+        if not (is_real_directory(directory) and os.access(directory, os.W_OK | os.X_OK)):
             if exists(directory):
                 parent, _, name = directory.rpartition("/")
                 os.rename(directory, f"{parent}/{free_name(parent, f'{name}.strange')}")

@@ -16,11 +16,13 @@ from qm.cli import main
 from qm.cli.common import as_json, moment, table
 from qm.cli.unit import quoted
 from qm.cli.verbs.log import _start_of_last_lines
+from qm.cli.verbs.show import option_facts
 from qm.cli.verbs.status import ended_table, remaining_text, running_table, waiting_table
 from qm.cli.verbs.submit import command_name
 from qm.cli.verbs.wait import own_exit_status
 from qm.judgement.arrival import marks_a_copy
 from qm.spool.view import JobView
+from qm.vocabulary.options import Options
 from qm.vocabulary.record import Record
 from qm.vocabulary.states import Place, State
 
@@ -154,6 +156,27 @@ def test_a_jobs_own_exit_status_is_told_as_a_shell_would(exit_status: int | None
 )
 def test_a_path_in_a_unit_is_written_as_systemd_reads_it(path: str, written: str) -> None:
     assert quoted(path) == written
+
+
+def test_options_are_shown_nearly_as_a_job_file_has_them() -> None:
+    given = Options(
+        script="job.sh",
+        interpreter=("/bin/bash", "-e"),
+        nb_proc=4,
+        hold=True,
+        wall_time=5400.0,
+        after=("one", "afterany:two"),
+        env=(("X", "a = b"),),
+        slurm=True,
+    )
+    assert dict(option_facts(given)) == {
+        "script": "/bin/bash -e job.sh",
+        "hold": "yes",
+        "wall_time": "5400",
+        "after": "one, afterany:two",
+        "env_X": "a = b",
+    }
+    assert option_facts(Options(script="date +%s")) == [("script", "date +%s")]
 
 
 # --- the end of a log ------------------------------------------------------------------------------------------

@@ -15,7 +15,9 @@ from qm.vocabulary.options import KEYS as JOB_KEYS
 from qm.vocabulary.states import ENDED
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md"), REPOSITORY / "examples" / "README.md"])
+DOCUMENTS = sorted(
+    [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md"), REPOSITORY / "examples" / "README.md"]
+)
 
 
 def text_of(name: str) -> str:

@@ -118,15 +118,9 @@ def test_colours_and_window_titles_are_taken_out() -> None:
 
 
 def test_a_total_that_is_still_being_written_does_not_count() -> None:
-    assert read_progress(LOG + b"processing 11 / 100\nprocessing 12 / 1") == Progress(
-        0.11, "processing 11 / 100"
-    )
-    assert read_progress(LOG + b"processing 1 / 100\nprocessing 2 / 10") == Progress(
-        0.01, "processing 1 / 100"
-    )
-    assert read_progress(LOG + b"processing 9 / 10\rprocessing 10 / 10") == Progress(
-        1.0, "processing 10 / 10"
-    )
+    assert read_progress(LOG + b"processing 11 / 100\nprocessing 12 / 1") == Progress(0.11, "processing 11 / 100")
+    assert read_progress(LOG + b"processing 1 / 100\nprocessing 2 / 10") == Progress(0.01, "processing 1 / 100")
+    assert read_progress(LOG + b"processing 9 / 10\rprocessing 10 / 10") == Progress(1.0, "processing 10 / 10")
 
 
 def test_a_number_cut_at_the_head_of_the_tail_does_not_count() -> None:

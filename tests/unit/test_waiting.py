@@ -150,7 +150,7 @@ class Simulation:
     width=st.integers(1, 6),
     stream=st.lists(st.tuples(st.floats(0.01, 2), st.integers(1, 6), st.floats(0.1, 10)), min_size=60, max_size=60),
 )
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_a_wide_job_starts_when_all_before_it_has_ended_whatever_stream_of_others_follows(
     limit: int,
     before: list[tuple[int, float]],

@@ -1,0 +1,238 @@
+"""Nothing is lost, nothing runs twice: the daemon is killed (SIGKILL) at named steps and at random moments.
+
+Whatever was killed when, in the end every job has ended once, with its own status, in one folder, under one id,
+with one line in the history and one execution. Each script says in a ledger outside the spool that it began.
+
+QM_KILLS  how often the daemon is killed at random moments (default 40; `make test-crash`: 500)
+QM_SEED   repeats the choices of an earlier run; a failure shows its seed
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from accounts import TESTS, Books, Nursery
+from harness import PATIENCE, TestSpool, lines_of, until
+
+from qm.spool import requests
+from qm.spool.spool import STEPS, Spool
+
+KILLS = int(os.environ.get("QM_KILLS", "40"))
+SEED = os.environ.get("QM_SEED", "")
+PACKAGE = TESTS.parent / "qm"
+
+
+@pytest.fixture(scope="module")
+def nursery_of_all() -> Iterator[Nursery]:
+    made = Nursery()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def nursery(nursery_of_all: Nursery) -> Iterator[Nursery]:
+    yield nursery_of_all
+    nursery_of_all.clear()
+
+
+# --- at named steps ------------------------------------------------------------------------------------------
+
+
+def test_steps_names_every_step_that_the_code_takes_and_no_other() -> None:
+    taken = set()
+    for file in PACKAGE.rglob("*.py"):
+        taken |= set(re.findall(r'\b_?step\("([^"]+)"\)', file.read_text(encoding="utf-8")))
+    assert taken == set(STEPS)
+    assert len(STEPS) == len(set(STEPS))
+
+
+OTHER_FILE_SYSTEM = Path("/dev/shm")
+EARLIER_CRASH = {"void: marked": "claim: moved", "unclaim: moved": "claim: moved"}
+"""Steps that only a daemon takes that comes after one that died at another step."""
+TIMES = {"void": (1,), "unclaim": (1,), "request": (1, 2), "requeue": (1,), "take out": (1, 2)}
+"""Steps that the scenario reaches less than three times; elsewhere it dies at the first or at the third time."""
+
+
+@pytest.fixture
+def books(make_spool: Callable[..., TestSpool]) -> Books:
+    return Books(make_spool(MaxNbProcessors=2))
+
+
+@pytest.fixture
+def failed_jobs_go_to_another_file_system(books: Books) -> Iterator[None]:
+    """QM_lost+found becomes a link to a folder in /dev/shm."""
+    if not OTHER_FILE_SYSTEM.is_dir() or os.stat(OTHER_FILE_SYSTEM).st_dev == os.stat(books.spool.root).st_dev:
+        pytest.skip("there is no second file system to file jobs on")
+    with tempfile.TemporaryDirectory(dir=OTHER_FILE_SYSTEM) as elsewhere:
+        books.spool.lost.rmdir()
+        books.spool.lost.symlink_to(elsewhere)
+        yield
+
+
+@pytest.mark.parametrize(
+    ("step", "occurrence"), [(step, n) for step in STEPS for n in TIMES.get(step.partition(":")[0], (1, 3))]
+)
+def test_a_daemon_that_dies_at_a_step_loses_no_job_and_runs_none_twice(
+    step: str, occurrence: int, books: Books, nursery: Nursery, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if step.startswith(("cross:", "delete:")):
+        request.getfixturevalue("failed_jobs_go_to_another_file_system")
+    go = tmp_path / "go"
+    _first_life(books, nursery)
+    _submit_all(books, go)
+    for deadly, times in ((EARLIER_CRASH.get(step, ""), 1), (step, occurrence)):
+        if deadly:
+            nursery.start(books.spool.config, deadly, times)
+            go.touch()
+            status = nursery.died(PATIENCE)
+            assert status is not None, f"{deadly!r} was not reached {times} times:\n{books.spool.log()}"
+            assert status == -signal.SIGKILL, lines_of(books.spool.root / "said")
+    _last_life(books, nursery)
+    books.check()
+
+
+def _first_life(books: Books, nursery: Nursery) -> None:
+    """One job ends and is to be retried, one is held and is to be killed."""
+    again = books.submit("again", "exit 3", "rename", "failed", 3)
+    held = books.submit("held", "exit 0", "rename", "killed", None, hold="yes")
+    nursery.start(books.spool.config)
+    books.spool.wait_for("again")
+    until(lambda: (books.spool.queue / "held/.qm/job.json").exists(), "the held job to be accepted")
+    assert nursery.end(signal.SIGTERM) == 0, lines_of(books.spool.root / "said")
+    again.retries.append(books.ask("retry", "again"))
+    held.kills.append(books.ask("kill", "held"))
+
+
+def _submit_all(books: Books, go: Path) -> None:
+    """Jobs of several kinds; `long` lives until the daemon has died at least once."""
+    books.submit("long", f"until [ -e {go} ]; do sleep 0.02; done; sleep 0.2; exit 4", "rename", "failed", 4)
+    books.submit("zero", "exit 0", "rename", "done", 0)
+    books.submit("seven", "exit 7", "rename", "failed", 7)
+    books.submit("signalled", "kill -9 $$", "rename", "failed", 137)
+    books.submit("copied", "exit 0", "cp", "done", 0)
+    books.submit("invalid", "exit 0", "rename", "invalid", None, nb_proc="twelve")
+    books.submit("parent", "sleep 60 &\n(setsid sleep 60 &)\nexit 6", "rename", "failed", 6)
+
+
+def _last_life(books: Books, nursery: Nursery) -> None:
+    """A daemon that nobody kills, until everything has ended."""
+    nursery.start(books.spool.config)
+    until(lambda: not books.unsettled() and not any(requests.pending(books.paths)), "everything to end")
+    assert nursery.end(signal.SIGTERM) == 0, lines_of(books.spool.root / "said")
+    assert not [line for line in lines_of(books.spool.root / "said") if "Traceback" in line]
+    assert not books.spool.processes(), "a job left processes behind"
+
+
+def test_a_daemon_with_the_pid_of_one_that_was_killed_while_it_tried_the_folders_starts(books: Books) -> None:
+    """In a container a restarted daemon has often the same pid."""
+    for place in (books.spool.queue, books.spool.jobs):
+        (place / f".qm-probe.{os.getpid()}").mkdir()
+        Spool(str(books.spool.root)).prepare()
+    assert books.found() == []
+
+
+# --- at random moments ---------------------------------------------------------------------------------------
+
+SHORT = [
+    ("exit 0", "done", 0),
+    ("exit 3", "failed", 3),
+    ("sleep 0.1; exit 0", "done", 0),
+    ("sleep 0.2; exit 9", "failed", 9),
+    ("kill -9 $$", "failed", 137),
+    ("sleep 60 &\nexit 0", "done", 0),
+    ("(setsid sleep 60 &)\nexit 6", "failed", 6),
+]
+LONG = [("sleep 1.5; exit 5", "failed", 5), ("sleep 1; exit 0", "done", 0)]
+
+
+COMMON = [step for step in STEPS if step.startswith(("accept", "claim", "start", "end", "file", "request"))]
+"""The steps that almost every life of a daemon takes; the others are taken when others have died at these."""
+UNDONE_BY = {"hold": "release", "pause": "resume"}
+
+
+class Life:
+    """What goes on around the daemon while it is killed again and again."""
+
+    def __init__(self, books: Books, chance: random.Random) -> None:
+        self.books = books
+        self.chance = chance
+        self.stopped: list[tuple[str, str]] = []
+
+    def feed(self) -> None:
+        """A few new jobs, and now and then a request."""
+        for _ in range(self.chance.choice((0, 1, 1, 2, 3))):
+            script, state, status = self.chance.choice(LONG if self.chance.random() < 0.1 else SHORT)
+            how = "cp" if self.chance.random() < 0.25 else "rename"
+            self.books.submit(f"job-{len(self.books.jobs)}", script, how, state, status)
+        if self.books.jobs and self.chance.random() < 0.3:
+            self._ask()
+
+    def _ask(self) -> None:
+        verb = self.chance.choice(("kill", "hold", "release", "pause", "resume", "retry"))
+        names = list(self.books.jobs)
+        job = self.books.jobs[self.chance.choice(names if verb == "retry" else names[-6:])]
+        if verb == "kill" and not job.retries:
+            job.ends["killed"] = None
+            job.kills.append(self.books.ask("kill", job.name))
+        elif verb == "retry" and not job.kills:
+            job.retries.append(self.books.ask("retry", job.name))
+        elif verb in UNDONE_BY:
+            self.stopped.append((UNDONE_BY[verb], job.name))
+            self.books.ask(verb, job.name)
+        elif verb in UNDONE_BY.values():
+            self.books.ask(verb, job.name)
+
+    def undo(self) -> None:
+        """Nothing shall wait for ever."""
+        for verb, name in self.stopped:
+            self.books.ask(verb, name)
+
+
+def _one_life(nursery: Nursery, books: Books, chance: random.Random, feed: Callable[[], None]) -> bool:
+    """Start a daemon and kill it, at a random moment or at a random step; was it at a step?"""
+    step = chance.choice(COMMON) if chance.random() < 0.4 else ""
+    if step:
+        feed()
+    nursery.start(books.spool.config, step, chance.choice((1, 1, 2, 4)))
+    until_killed = 0.6 if step else chance.uniform(0, 0.4 if chance.random() < 0.6 else 0.06)
+    fed_at = chance.uniform(0, until_killed)
+    begun = time.monotonic()
+    status = nursery.died(fed_at)
+    feed()
+    if status is None:
+        status = nursery.died(max(0.0, until_killed - (time.monotonic() - begun)))
+    died_itself = status is not None
+    if status is None:
+        status = nursery.end(signal.SIGKILL)
+    assert status == -signal.SIGKILL, f"it ended by itself with {status}: {lines_of(books.spool.root / 'said')}"
+    return died_itself
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("manner", ["events", "portable", "elsewhere"])
+def test_a_daemon_killed_at_any_moment_loses_no_job_and_runs_none_twice(
+    manner: str, books: Books, nursery: Nursery, request: pytest.FixtureRequest
+) -> None:
+    """With file events; with what every system has; and with failed jobs filed on another file system."""
+    seed = SEED or os.urandom(4).hex()
+    print(f"QM_SEED={seed}")
+    chance = random.Random(f"{seed} {manner}")
+    portable = manner == "portable"
+    books.spool.configure(MaxNbProcessors=4, Portable=portable, Settle_Time=0.1, Poll_Interval=0.1 if portable else 0.5)
+    if manner == "elsewhere":
+        request.getfixturevalue("failed_jobs_go_to_another_file_system")
+    life = Life(books, chance)
+    kills = max(1, round(KILLS / 3))  # the three tests share them
+    at_steps = sum(_one_life(nursery, books, chance, life.feed) for _ in range(kills))
+    life.undo()
+    _last_life(books, nursery)
+    books.check()
+    print(f"{kills} kills, {at_steps} at named steps, {len(books.jobs)} jobs")
