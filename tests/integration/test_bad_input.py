@@ -486,10 +486,12 @@ def test_a_job_that_replaces_its_log_by_a_link_writes_nowhere_else(counted: Test
     assert counted.record(folder)["state"] == "done"
 
 
-@pytest.mark.parametrize(
-    "script", ["rm -r .qm", "rm -r .qm/run", "chmod 0 .qm/run", "mv .qm away; touch .qm", "rm -r *; rm -r .qm"]
-)
-def test_a_job_that_spoils_its_own_hidden_folder_is_filed(counted: TestSpool, script: str) -> None:
+SPOILING = ["rm -r .qm", "rm -r .qm/run", "chmod 0 .qm/run", "mv .qm away; touch .qm", "rm -r *; rm -r .qm"]
+
+
+@pytest.mark.parametrize("script", [*SPOILING, "rm -r .qm; exit 70", "chmod 555 .qm/run; exit 70"])
+def test_a_job_that_spoils_its_own_hidden_folder_runs_once_and_is_filed(counted: TestSpool, script: str) -> None:
     name = f"spoils_{next(_names)}"
-    counted.drop(name, script)
+    counted.drop(name, f"echo ran >> {counted.root}/ran_{name}; {script}")
     until(lambda: (counted.done / name).exists() or (counted.lost / name).exists(), f"{name}: {script}")
+    assert lines_of(counted.root / f"ran_{name}") == ["ran"]

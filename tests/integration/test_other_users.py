@@ -102,8 +102,9 @@ def spool() -> Iterator[OrdinarySpool]:
     made.start()
     yield made
     made.close()
-    for directory, _, _ in os.walk(place):
-        os.chmod(directory, 0o755)
+    for directory, names, _ in os.walk(place):
+        for name in names:
+            os.chmod(f"{directory}/{name}", 0o755)
     shutil.rmtree(place)
 
 
