@@ -219,8 +219,8 @@ class Running:
             self._queue.unfiled.append((taken, ""))
 
     def busy(self) -> bool:
-        """Does anything ended wait to be filed, or anything claimed to be put back?"""
-        return bool(self._queue.unfiled or self._stranded)
+        """Does anything ended wait to be filed, anything claimed to be put back, anything old to be taken over?"""
+        return bool(self._queue.unfiled or self._stranded or self._queue.not_taken_over)
 
     def file_again(self) -> None:
         """Try once more to file, or to put back, what the system was in the way of."""

@@ -567,3 +567,27 @@ def test_a_copy_of_a_running_folder_among_the_jobs_is_left_alone(spool: TestSpoo
     assert spool.record(spool.wait_for("runs", spool.lost))["exit_status"] == 3
     runs_another(spool)
     assert (spool.jobs / "runs.bak").exists()
+
+
+def test_a_job_that_cannot_be_taken_over_yet_is_taken_over_later_under_its_id(make_spool: MakeSpool) -> None:
+    spool = make_spool(Poll_Interval=0.1)
+    start_as_nobody(spool)
+    go = spool.root / "go"
+    made = spool.make("runs", f"until [ -e {go} ]; do sleep 0.05; done; exit 9")
+    give(made)
+    os.rename(made, spool.queue / "runs")
+    running = spool.wait_running("runs")
+    job_id = spool.record(running)["id"]
+    spool.stop(signal.SIGKILL)
+    (spool.root / "QueueManager.log").unlink()
+    mode = running.stat().st_mode
+    (running / ".qm/run").rename(spool.root / "run")  # no start mark, and none can be made
+    (running / ".qm").chmod(0o500)
+    start_as_nobody(spool)
+    until(lambda: "cannot be taken over yet" in spool.log(), "the complaint")
+    (running / ".qm").chmod(mode)
+    (spool.root / "run").rename(running / ".qm/run")
+    until(lambda: f"({job_id}) taken over" in spool.log() or not running.exists(), "the second try")
+    go.touch()
+    record = spool.record(spool.wait_for("runs", spool.lost))
+    assert (record["id"], record["exit_status"]) == (job_id, 9)
