@@ -12,7 +12,7 @@ import time
 
 from qm.daemon.queue import Active, Queue
 from qm.daemon.reception import Reception
-from qm.judgement.verdict import Exit, code_in_words, judge
+from qm.judgement.verdict import Exit, attempts_made, code_in_words, judge
 from qm.launchers.base import Launcher
 from qm.spool import history, joblog
 from qm.spool.files import explained
@@ -138,7 +138,7 @@ class Running:
 
     def _finish(self, entry: Active, exit_: Exit) -> None:
         record = entry.job.record
-        attempts_left = record.effective.attempts - record.attempt
+        attempts_left = record.effective.attempts - attempts_made(record.history) - 1
         verdict = judge(exit_, entry.wanted, entry.reason, attempts_left)
         state = after(record.state, verdict.event)
         entry.reason = verdict.reason

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from qm.vocabulary.states import Event
+from qm.vocabulary.record import Run
+from qm.vocabulary.states import Event, State
 
 SIGNAL_BASE = 128
 """A shell reports a command ended by signal n with status 128 + n (POSIX, sh, 2.8.2)."""
@@ -47,6 +49,11 @@ def code_in_words(exit_: Exit) -> str:
         return f"none (signal {exit_.signal})" if exit_.signal else "none"
     signal = signal_of(exit_.status)
     return f"{exit_.status} (signal {signal}?)" if signal else str(exit_.status)
+
+
+def attempts_made(history: Iterable[Run]) -> int:
+    """How many of these runs count as attempts: one whose script was not begun is none, though it has a number."""
+    return sum(run.state != State.PENDING.value for run in history)
 
 
 def judge(exit_: Exit, wanted: Event | None, wanted_reason: str, attempts_left: int) -> Verdict:

@@ -6,12 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qm.judgement.verdict import Exit, Verdict, code_in_words, judge, signal_of
+from qm.judgement.verdict import Exit, Verdict, attempts_made, code_in_words, judge, signal_of
+from qm.vocabulary.record import Run
 from qm.vocabulary.states import TRANSITIONS, Event, State
 
 
 def verdict(exit_: Exit, wanted: Event | None = None, attempts_left: int = 0) -> Verdict:
     return judge(exit_, wanted, "asked for", attempts_left)
+
+
+def test_a_start_that_was_voided_is_no_attempt() -> None:
+    runs = (Run(1, 1.0, 2.0, "pending"), Run(2, 3.0, 4.0, "deferred"), Run(3, 5.0, 6.0, "failed"))
+    assert attempts_made(runs) == 2
+    assert attempts_made(()) == 0
 
 
 def test_status_0_is_success() -> None:
