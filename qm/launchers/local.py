@@ -26,7 +26,7 @@ from qm.judgement.verdict import Exit
 from qm.launchers.base import Ended, read_exit, read_exit_mark
 from qm.launchers.environment import job_variables, parse_kept, script_environment
 from qm.launchers.orphans import Orphans
-from qm.launchers.processes import Process, ProcessTable, descendants, open_table, tree_of
+from qm.launchers.processes import Process, ProcessTable, any_undecided, descendants, open_table, tree_of
 from qm.launchers.shim import NOT_BEGUN, SHELL, command_words, shim_words, stream_notes, streams
 from qm.spool import joblog, usage
 from qm.spool.files import TRANSIENT, exists, explained, read_regular
@@ -36,6 +36,10 @@ from qm.vocabulary.record import Job
 
 SAMPLE_EVERY = 5.0
 """Seconds between two rows of usage.csv."""
+UNDECIDED_FOR = 0.5
+"""Seconds that are waited, after the end of a shim, for processes that cannot be told to be its job's or not."""
+LOOK_AGAIN = 0.02
+"""Seconds between two looks at what an ended shim may have left."""
 INSIST_EVERY = 0.2
 """Seconds between two KILLs of what is still there."""
 LOOK_EVERY = 0.1
@@ -61,6 +65,7 @@ class _Run:
     start: float | None = None
     exit: Exit | None = None
     kill_at: float | None = None
+    over_at: float = 0.0
     cpu: float = 0.0
     peak: int = 0
 
@@ -171,7 +176,7 @@ class LocalLauncher:
         shim = self._find_shim(job, paths)
         if shim is None:
             run.exit = read_exit(paths, run.attempt)
-            self._over.append(run)
+            self._is_over(run)
         else:
             run.pid, run.start = shim.pid, shim.start
         self._watch(run)
@@ -228,10 +233,13 @@ class LocalLauncher:
                     self._unwatch(run)
                 if run.exit is not None:
                     self._unwatch(run)
-                    self._over.append(run)
+                    self._is_over(run)
         ended = []
         for run in list(self._over):
-            if self._may_be_left_of(run):
+            left = self._is_left_of(run)
+            if left is None and time.monotonic() < run.over_at + UNDECIDED_FOR:
+                continue
+            if left:
                 if run.kill_at is None:
                     self.end(run.job_id)
             else:
@@ -239,6 +247,10 @@ class LocalLauncher:
                 del self._runs[run.job_id]
                 ended.append(Ended(run.job_id, run.exit or Exit(None)))
         return ended
+
+    def _is_over(self, run: _Run) -> None:
+        run.over_at = time.monotonic()
+        self._over.append(run)
 
     def _candidates(self) -> list[_Run]:
         if self._epoll is None:
@@ -295,14 +307,16 @@ class LocalLauncher:
             os.close(run.pidfd)
             run.pidfd = None
 
-    def _may_be_left_of(self, run: _Run) -> bool:
-        """Is anything left of a job whose shim has ended? Where nobody can say, it may be."""
+    def _is_left_of(self, run: _Run) -> bool | None:
+        """Is anything left of a job whose shim has ended? None: that cannot be told at the moment."""
         if run.ours and self._orphans is not None:
             shims = {other.pid for other in self._runs.values() if other.ours and other.exit is None}
             if not self._orphans.living(shims):
                 return False
         try:
-            return bool(self._tree(run))
+            if self._tree(run):
+                return True
+            return None if any_undecided(self.table, self.table.snapshot()) else False
         except OSError:
             return True
 
@@ -362,7 +376,8 @@ class LocalLauncher:
                         self._insist(run, now)
                 due.append(max(run.kill_at, now + INSIST_EVERY))
             if run.pidfd is None:
-                due.append(now + LOOK_EVERY)
+                undecided = run.exit is not None and run.kill_at is None
+                due.append(now + (LOOK_AGAIN if undecided else LOOK_EVERY))
         if not self._runs:
             self._sample_at = now + SAMPLE_EVERY
         elif now >= self._sample_at:

@@ -89,13 +89,14 @@ class LinuxProcesses:
     def job_of(self, pid: int) -> str | None:
         try:
             with open(f"/proc/{pid}/environ", "rb") as file:
-                for entry in file.read().split(b"\0"):
-                    if entry.startswith(JOB_ID_VARIABLE):
-                        return entry[len(JOB_ID_VARIABLE) :].decode(errors="replace")
+                data = file.read()
         except OSError as err:
             _raise_if_short(err)
             return None
-        return ""
+        for entry in data.split(b"\0"):
+            if entry.startswith(JOB_ID_VARIABLE):
+                return entry[len(JOB_ID_VARIABLE) :].decode(errors="replace")
+        return "" if data else None  # empty in the middle of an execve(2)
 
     def uid(self, pid: int) -> int | None:
         try:
@@ -217,6 +218,21 @@ def tree_of(table: ProcessTable, everything: dict[int, Process], leader: int | N
         if in_session or (table.job_of(process.pid) == job_id and table.uid(process.pid) == mine):
             members.add(process.pid)
     return _alive(everything, _with_descendants(everything, members) - {leader, os.getpid()})
+
+
+def any_undecided(table: ProcessTable, everything: dict[int, Process]) -> bool:
+    """Is there a process of which nobody can say whose it is: just being executed, or gone while we looked?
+
+    Kernel threads have no memory; what belongs to other users is none of our jobs.
+    """
+    mine = os.getuid() if hasattr(os, "getuid") else None
+    return any(
+        process.memory > 0
+        and process.state not in "ZX"
+        and table.job_of(process.pid) is None
+        and table.uid(process.pid) in (mine, None)
+        for process in everything.values()
+    )
 
 
 def descendants(everything: dict[int, Process], leader: int, more: Iterable[int] = ()) -> list[Process]:
