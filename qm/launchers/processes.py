@@ -156,7 +156,8 @@ class PortableProcesses:
         import psutil
 
         try:
-            return psutil.Process(pid).environ().get("QM_JOB_ID", "")
+            environment = psutil.Process(pid).environ()
+            return environment.get("QM_JOB_ID", "") if environment else None
         except psutil.Error:
             return None
         except OSError as err:
