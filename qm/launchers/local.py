@@ -316,7 +316,9 @@ class LocalLauncher:
         try:
             if self._tree(run):
                 return True
-            return None if any_undecided(self.table, self.table.snapshot()) else False
+            # Only where a full look is rare: it costs time, and elsewhere it comes after every job.
+            undecided = self._orphans is not None and any_undecided(self.table, self.table.snapshot())
+            return None if undecided else False
         except OSError:
             return True
 
