@@ -17,7 +17,15 @@ from harness import until
 
 from qm.launchers import processes as module
 from qm.launchers.local import LocalLauncher, boot_id
-from qm.launchers.processes import LinuxProcesses, PortableProcesses, Process, ProcessTable, descendants, tree_of
+from qm.launchers.processes import (
+    LinuxProcesses,
+    PortableProcesses,
+    Process,
+    ProcessTable,
+    any_undecided,
+    descendants,
+    tree_of,
+)
 from qm.spool.paths import JobPaths
 from qm.vocabulary.record import Job, Record
 from qm.vocabulary.states import Place, State
@@ -44,9 +52,10 @@ class FakeTable:
         uid: int = ME,
         start: float = 100,
         state: str = "S",
+        memory: int = 4096,
     ) -> Process:
         """A process; `job` is the QM_JOB_ID in its environment, None if that cannot be read."""
-        self.processes[pid] = Process(pid, parent, session, start, state, 0.0, 0)
+        self.processes[pid] = Process(pid, parent, session, start, state, 0.0, memory)
         self.jobs[pid] = job
         self.uids[pid] = uid
         return self.processes[pid]
@@ -74,6 +83,22 @@ def tree(table: FakeTable, leader: int | None) -> list[int]:
 
 
 # --- which processes are a job's? ----------------------------------------------------------------------------
+
+
+def test_a_process_whose_environment_reads_empty_while_it_is_executed_is_not_decided() -> None:
+    table = FakeTable()
+    table.add(10, job="")
+    assert not any_undecided(table, table.snapshot()), "its environment was read: it is no job's"
+    table.add(11, job=None)
+    assert any_undecided(table, table.snapshot())
+
+
+def test_kernel_threads_zombies_and_processes_of_others_are_decided() -> None:
+    table = FakeTable()
+    table.add(2, job=None, memory=0)
+    table.add(10, job=None, state="Z")
+    table.add(11, job=None, uid=ME + 1)
+    assert not any_undecided(table, table.snapshot())
 
 
 def test_a_tree_is_the_session_its_descendants_and_who_carries_the_id() -> None:
