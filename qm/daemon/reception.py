@@ -18,7 +18,8 @@ from qm.judgement.arrival import LOOK_AT_MOST_OFTEN, Arrival, Look, Sight, judge
 from qm.spool import joblog
 from qm.spool.events import News
 from qm.spool.files import FORBIDDEN, TRANSIENT, exists, read_regular
-from qm.spool.spool import Spool, new_id
+from qm.spool.ids import new_id
+from qm.spool.spool import Spool
 from qm.spool.tree import survey, written_to
 from qm.vocabulary.config import Settings
 from qm.vocabulary.errors import Blocked, JobFileError, TryAgain

@@ -16,7 +16,8 @@ from qm.daemon.running import Running
 from qm.daemon.verbs import remove_later
 from qm.launchers.base import Launcher
 from qm.spool.files import exists, numbered, read_regular
-from qm.spool.spool import Spool, new_id
+from qm.spool.ids import new_id
+from qm.spool.spool import Spool
 from qm.vocabulary.errors import Blocked, TryAgain
 from qm.vocabulary.record import Job, Record
 from qm.vocabulary.states import ENDED, Event, Place, State, after

@@ -16,11 +16,12 @@ from qm.daemon.running import Running
 from qm.launchers.base import Launcher
 from qm.spool import requests
 from qm.spool.files import TRANSIENT
+from qm.spool.ids import new_id
 from qm.spool.spool import Spool
-from qm.spool.view import View
+from qm.spool.view import View, is_job_name
 from qm.vocabulary.errors import Blocked, JobFileError, NoSuchJob, QMError, RequestError, TryAgain
 from qm.vocabulary.options import with_overrides
-from qm.vocabulary.record import Job, Survey
+from qm.vocabulary.record import Job, Record, Survey
 from qm.vocabulary.requests import QUEUE_VERBS, Answer, Request
 from qm.vocabulary.states import ENDED, Event, Place, State, after
 
@@ -133,6 +134,8 @@ class Verbs:
             raise RequestError(f"{what} is not yours: only its owner, or the owner of the spool, may do that")
 
     def _find(self, request: Request) -> Job:
+        if not request.id and "/" in request.name:
+            return self._lying_at(request.name)
         if (entry := self._queue.active.get(request.id)) is not None:
             return entry.job
         if (job := self._queue.waiting_by_id(request.id)) is not None:
@@ -142,6 +145,22 @@ class Verbs:
                 if named.record.id == request.id:
                     return named
         return self._view.find(request.id or request.name)
+
+    def _lying_at(self, name: str) -> Job:
+        """The job in exactly that folder, `QM_dJobs/name`: how one without an id is meant, and no other of its name."""
+        place, folder = _place_and_folder(name)
+        if not self._spool.is_there(place, folder):
+            raise NoSuchJob(f"there is no folder {name} (any more)")
+        job = self._view.at(place, folder)
+        if place in (Place.QUEUE, Place.JOBS):
+            if job is None:
+                raise RequestError(f"{name} has no record that can be read; QueueManager.log says more")
+            return job
+        if job is not None:
+            raise RequestError(f"{name} has a record by now: say its id, {job.record.id}")
+        state = State.DONE if place is Place.DONE else State.LOST
+        record = Record(new_id(), folder, self._spool.owner(place, folder), state, submitted=time.time())
+        return Job(place, folder, record)
 
     # --- jobs ----------------------------------------------------------------------------------------------
 
@@ -215,8 +234,11 @@ class Verbs:
             self._spool.save(back)
             self._queue.wait(back)
         else:
+            unread = self._spool.record(job.place, job.folder) is None  # QM 0.4's
+            if unread:
+                self._spool.adopt(job)
             back = self._spool.requeue(job._replace(record=record._replace(tree=Survey())))
-            if job.record.state is State.INVALID:
+            if unread or job.record.state is State.INVALID:
                 self._queue.wait(back)  # its tree is new to us, so it arrives again and its job file is read
             else:
                 self._running.wait_again(back)
@@ -225,7 +247,8 @@ class Verbs:
     def _delete(self, job: Job, _request: Request) -> str:
         if job.record.id in self._queue.active:
             raise RequestError("it is active; kill it first")
-        self._queue.leave(job.folder)
+        if job.place is Place.QUEUE:  # an ended job may have the folder name of a waiting one
+            self._queue.leave(job.folder)
         remove_later(self._spool.delete(job))
         return f"{job.record.name} ({job.record.id}): deleted"
 
@@ -268,6 +291,14 @@ class Verbs:
             os.unlink(self._spool.paths.drained)
         self.draining = False
         return "jobs are started again"
+
+
+def _place_and_folder(name: str) -> tuple[Place, str]:
+    """The two parts of `QM_dJobs/name`; NoSuchJob for anything that is not a job's folder in one of the four places."""
+    place, _, folder = name.partition("/")
+    if place not in {known.value for known in Place} or not is_job_name(folder):
+        raise NoSuchJob(f"{name!r} is no job folder; such names are QM_dJobs/NAME, and the like")
+    return Place(place), folder
 
 
 def remove_later(path: str) -> None:

@@ -20,32 +20,15 @@ import contextlib
 import errno
 import os
 import shutil
-import stat
 from collections.abc import Callable, Iterator
 
-from qm.judgement.arrival import marks_a_copy
 from qm.spool import crossing, history, joblog
-from qm.spool.files import (
-    SHORT,
-    TRANSIENT,
-    exists,
-    explained,
-    free_name,
-    is_real_directory,
-    owner_of,
-    read_regular,
-    write_whole,
-)
-from qm.spool.paths import DOT_NAME, JobPaths, SpoolPaths
+from qm.spool.dot import make_hidden, make_writable, set_aside
+from qm.spool.files import TRANSIENT, explained, free_name, is_real_directory, write_whole
+from qm.spool.folders import Folders
 from qm.vocabulary.errors import ConfigError, TryAgain
-from qm.vocabulary.record import Job, Record, dump, load
+from qm.vocabulary.record import Job, Record, dump
 from qm.vocabulary.states import ENDED, PLACE_OF, Place, State
-
-MAX_RECORD = 16 << 20
-"""Bytes; a larger job.json counts as none."""
-
-ID_LENGTH = 12
-ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
 STEPS = (
     "accept: folder made",
@@ -73,14 +56,16 @@ STEPS = (
 """The names of the moments between two file-system operations at which a crash is tried."""
 
 
-class Spool:
-    """The four folders of one QM_FOLDER. `step` is called at each of STEPS; tests use it to crash there."""
+class Spool(Folders):
+    """The four folders of one QM_FOLDER, and what is done to them.
+
+    `step` is called at each of STEPS; tests use it to crash there.
+    """
 
     def __init__(self, root: str, failed_to: Place = Place.LOST, step: Callable[[str], None] | None = None) -> None:
-        self.paths = SpoolPaths(root)
+        super().__init__(root)
         self.failed_to = failed_to
         self.step = step or _no_step
-        self._owners: dict[int, str] = {}
 
     # --- the folders ---------------------------------------------------------------------------------------
 
@@ -120,74 +105,18 @@ class Spool:
         finally:
             os.rmdir(queue + probe)
 
-    def folders(self, place: Place) -> tuple[list[str], list[str]]:
-        """The names that may be jobs, and those that are not: files, links, copies in progress (none hidden)."""
-        jobs: list[str] = []
-        strangers: list[str] = []
-        with os.scandir(self.paths.places[place]) as entries:
-            for entry in entries:
-                if not marks_a_copy(entry.name) and entry.is_dir(follow_symlinks=False):
-                    jobs.append(entry.name)
-                elif not entry.name.startswith("."):
-                    strangers.append(entry.name)
-        return jobs, strangers
-
-    def files(self, job: Job) -> JobPaths:
-        """The names of a job's files."""
-        return self.paths.job(job.place, job.folder)
-
-    def is_there(self, place: Place, folder: str) -> bool:
-        """Is there a folder (not a link) of that name? Where nobody can say, it is taken to be there."""
-        try:
-            return stat.S_ISDIR(os.lstat(f"{self.paths.places[place]}/{folder}").st_mode)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError:  # a file server that is away must not end what runs
-            return True
-
-    def owner(self, place: Place, folder: str) -> str:
-        """Who owns the folder on disk, by name."""
-        uid = os.lstat(f"{self.paths.places[place]}/{folder}").st_uid
-        if uid not in self._owners:
-            self._owners[uid] = owner_of(uid)
-        return self._owners[uid]
-
-    def given_id(self, folder: str) -> str | None:
-        """The id that `qm submit` chose for a folder, so that it can tell it at once; None if there is none."""
-        paths = self.paths.job(Place.QUEUE, folder)
-        try:
-            text = read_regular(paths.given_id, 64).decode("ascii").strip()
-        except (OSError, UnicodeDecodeError):
-            return None
-        return text if len(text) == ID_LENGTH and set(text) <= set(ID_ALPHABET) and not exists(paths.record) else None
-
     # --- records -------------------------------------------------------------------------------------------
-
-    def record(self, place: Place, folder: str) -> Record | None:
-        """The record in a folder; None if there is none that can be read."""
-        paths = self.paths.job(place, folder)
-        if not is_real_directory(paths.dot):
-            return None
-        try:
-            record = load(read_regular(paths.record, MAX_RECORD))
-            return record if record is not None and not marks_a_copy(record.name) else None
-        except FileNotFoundError:
-            return None
-        except OSError as err:
-            if err.errno in SHORT:
-                raise TryAgain(f"cannot read the record of {folder}: {err.strerror}") from err
-            return None
 
     def save(self, job: Job) -> None:
         """Write the record of a job where it lies."""
         paths = self.files(job)
         with explained(f"cannot write the record of {job.folder}"):
             if not is_real_directory(paths.dot):
-                _make_hidden(paths)
+                make_hidden(paths)
             try:
                 write_whole(paths.record, dump(job.record))
             except PermissionError:
-                _make_writable(paths.dot)
+                make_writable(paths.dot)
                 write_whole(paths.record, dump(job.record))
 
     # --- the way of a job ----------------------------------------------------------------------------------
@@ -202,8 +131,8 @@ class Spool:
         job = Job(Place.QUEUE, folder, record)
         with explained(f"cannot write into {folder} (owner {record.owner})"):
             if not again:
-                self._set_aside(paths)
-            _make_hidden(paths)
+                set_aside(paths)
+            make_hidden(paths)
         self.step("accept: folder made")
         self.save(job)
         self.step("accept: record written")
@@ -213,7 +142,7 @@ class Spool:
         """Take a job into QM_Jobs; `job.record` is already the running one. On failure it stays in QM_qJobs."""
         if not is_real_directory(self.files(job).run):
             with explained(f"cannot write into {job.folder} (owner {job.record.owner})"):
-                _make_hidden(self.files(job))
+                make_hidden(self.files(job))
         self.save(job)
         self.step("claim: record written")
         claimed = self._move(job, Place.JOBS)
@@ -279,6 +208,14 @@ class Spool:
         self.step("file: moved")
         return filed
 
+    def adopt(self, job: Job) -> None:
+        """Give an ended folder that has no record (QM 0.4's) the one given; an unreadable one is set aside."""
+        paths = self.files(job)
+        with explained(f"cannot write into {job.folder} (owner {job.record.owner})"):
+            set_aside(paths)
+            make_hidden(paths)
+        self.save(job)
+
     def requeue(self, job: Job) -> Job:
         """Bring an ended job back into QM_qJobs, with the waiting record given."""
         self.save(job)
@@ -317,7 +254,7 @@ class Spool:
             try:
                 os.rename(source, f"{directory}/{folder}")
             except PermissionError:
-                _make_writable(source)
+                make_writable(source)
                 os.rename(source, f"{directory}/{folder}")
             except OSError as err:
                 if err.errno != errno.EXDEV or place is Place.JOBS:
@@ -361,56 +298,6 @@ class Spool:
             if record is not None and (record.id, record.finished) == (job.record.id, job.record.finished):
                 return Job(place, folder, record)
         return None
-
-    def _set_aside(self, paths: JobPaths) -> None:
-        """The `.qm` of a job that ended and is run again makes room for a new one, and so does a strange one."""
-        if not is_real_directory(paths.dot):
-            return
-        try:
-            old = load(read_regular(paths.record, MAX_RECORD))
-        except FileNotFoundError:
-            if _is_new(paths):
-                return
-            old = None
-        except OSError:
-            old = None
-        suffix = old.id if old is not None else "unreadable"
-        os.rename(paths.dot, f"{paths.dir}/{free_name(paths.dir, f'{DOT_NAME}.{suffix}')}")
-
-
-def _is_new(paths: JobPaths) -> bool:
-    """Does `.qm` hold nothing but what `qm submit` leaves there, or a daemon that died while it accepted the job?"""
-    with os.scandir(paths.dot) as entries:
-        return all(
-            entry.is_file(follow_symlinks=False)
-            if entry.name in ("id", "env", "job.json.new")
-            else entry.name == "run" and entry.is_dir(follow_symlinks=False) and not os.listdir(entry.path)
-            for entry in entries
-        )
-
-
-def _make_hidden(paths: JobPaths) -> None:
-    """Make `.qm` and `.qm/run`, as folders of our own: a job may have removed its own, or put a link there."""
-    for directory in (paths.dot, paths.run):
-        if not (is_real_directory(directory) and os.access(directory, os.W_OK | os.X_OK)):
-            if exists(directory):
-                parent, _, name = directory.rpartition("/")
-                os.rename(directory, f"{parent}/{free_name(parent, f'{name}.strange')}")
-            os.mkdir(directory)
-
-
-def _make_writable(directory: str) -> None:
-    """A job may have made its own folder read-only; its owner may undo that. Raises PermissionError otherwise."""
-    facts = os.lstat(directory)
-    if not hasattr(os, "geteuid") or facts.st_uid != os.geteuid() or facts.st_mode & 0o200:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), directory)
-    os.chmod(directory, facts.st_mode | 0o700)
-
-
-def new_id() -> str:
-    """12 random base-32 characters (RFC 4648, lower case): 60 bits, no counter."""
-    number = int.from_bytes(os.urandom(8), "big")
-    return "".join(ID_ALPHABET[number >> shift & 31] for shift in range(0, 5 * ID_LENGTH, 5))
 
 
 def _no_step(_name: str) -> None:

@@ -19,7 +19,10 @@ MAX_REQUEST = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One wish. `name` is how the asking person called the job, `id` which job that was found to be."""
+    """One wish. `name` is how the asking person called the job, `id` which job that was found to be.
+
+    A folder without an id is meant by `name` alone, as `QM_dJobs/folder`.
+    """
 
     verb: str
     id: str = ""
