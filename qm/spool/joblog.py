@@ -8,15 +8,55 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Iterable
+from typing import NamedTuple
 
-from qm.spool.files import TRANSIENT, exists, open_regular, write_all
+from qm.spool.files import TRANSIENT, exists, open_regular, read_regular, read_tail, write_all
 from qm.spool.paths import JobPaths
 from qm.vocabulary.text import printable
 
 FINISHED = "Job finished at:"
 STARTED = "Job started by QM at:"
+_LINE = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)\S*(?: with code (none|-?\d{1,9})\b)?")
+_NEAR = 4096
+
+
+class Ends(NamedTuple):
+    """What QM's first and last line in a log say. Times are UTC epoch seconds, None where there is no such line.
+
+    `code` is the exit status, negative for a signal (QM 0.4), None where the line gives no number.
+    """
+
+    started: float | None = None
+    finished: float | None = None
+    code: int | None = None
+
+
+def ends(paths: JobPaths) -> Ends:
+    """When the job with this log began and ended. All a folder of QM 0.4's tells about it."""
+    try:
+        head, tail = read_regular(paths.log, _NEAR), read_tail(paths.log, _NEAR)
+    except OSError:
+        return Ends()
+    started, _ = _line_at(head.find(STARTED.encode()), head, STARTED)
+    finished, code = _line_at(tail.rfind(FINISHED.encode()), tail, FINISHED)
+    if tail.rfind(STARTED.encode()) > tail.rfind(FINISHED.encode()):  # it was begun again
+        finished, code = None, None
+    return Ends(started, finished, code)
+
+
+def _line_at(at: int, text: bytes, begin: str) -> tuple[float | None, int | None]:
+    """The time and the code of the line of QM's that begins at `at`."""
+    found = _LINE.match(text[at + len(begin) : at + 200].decode("ascii", "replace").lstrip()) if at >= 0 else None
+    if found is None:
+        return None, None
+    try:
+        when = time.mktime(time.strptime(f"{found[1]} {found[2]}", "%Y-%m-%d %H:%M:%S"))
+    except (ValueError, OverflowError):
+        return None, None
+    return (when if when >= 0 else None), (int(found[3]) if found[3] not in (None, "none") else None)
 
 
 def clock_time(seconds: float) -> str:

@@ -12,14 +12,20 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from qm.judgement.arrival import marks_a_copy
+from qm.judgement.arrival import COPYING_SUFFIXES
 from qm.spool.crossing import copy_tree
 from qm.spool.files import exists, free_name, is_real_directory, numbered, read_regular
+from qm.spool.ids import new_id
 from qm.spool.paths import JobPaths, SpoolPaths
-from qm.spool.spool import new_id
+from qm.spool.view import is_job_name
 from qm.vocabulary.errors import JobFileError, QMError
 from qm.vocabulary.jobfile import MAX_JOB_FILE, JobFile, read_job_file
 from qm.vocabulary.states import Place
+
+LONGEST_NAME = 100
+"""Characters of a job's name that is made from something else."""
+MOST_BYTES = 200
+"""Bytes of such a name; a file name may have 255, with `.2` behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +57,15 @@ def submit_folder(paths: SpoolPaths, folder: str, name: str | None = None, move:
     """Copy (or move) a folder into the queue. QMError when that is not possible; then nothing was queued."""
     wanted = name or os.path.basename(os.path.abspath(folder))
     check_name(wanted)
-    hidden, job_id = _hidden(paths)
+    hidden, job_id = hidden_name(paths)
     if f"{os.path.realpath(hidden)}/".startswith(f"{os.path.realpath(folder)}/"):
         raise QMError(f"{folder} holds the queue itself ({paths.places[Place.QUEUE]}); put the job's files elsewhere")
     try:
         if not move or not _renamed(folder, hidden):
             copy_tree(folder, hidden)
         _forget_old_id(JobPaths(hidden))
-        _give_id(JobPaths(hidden), job_id)
-        submitted = Submitted(_into_view(paths, hidden, wanted), job_id)
+        give_id(JobPaths(hidden), job_id)
+        submitted = Submitted(into_view(paths, hidden, wanted), job_id)
     except OSError as err:
         if not move:
             shutil.rmtree(hidden, ignore_errors=True)
@@ -71,19 +77,23 @@ def submit_folder(paths: SpoolPaths, folder: str, name: str | None = None, move:
     return submitted
 
 
-def submit_script(paths: SpoolPaths, name: str, script: bytes, environment: Mapping[bytes, bytes]) -> Submitted:
-    """Make a job folder around a job.sh, with the environment it is to run in. QMError when that fails."""
+def submit_script(paths: SpoolPaths, name: str, script: bytes, environment: Mapping[bytes, bytes] | None) -> Submitted:
+    """Make a job folder around a job.sh, with the environment it is to run in. QMError when that fails.
+
+    Without an environment (None) it runs in the daemon's, as a job does that comes as a folder.
+    """
     check_name(name)
-    hidden, job_id = _hidden(paths)
+    hidden, job_id = hidden_name(paths)
     job = JobPaths(hidden)
     try:
         os.mkdir(hidden)
         os.mkdir(job.dot)
         _write_new(f"{hidden}/job.sh", script, 0o755)
-        kept = b"".join(key + b"=" + value + b"\0" for key, value in environment.items())
-        _write_new(job.environment, kept, 0o600)
-        _give_id(job, job_id)
-        return Submitted(_into_view(paths, hidden, name), job_id)
+        if environment is not None:
+            kept = b"".join(key + b"=" + value + b"\0" for key, value in environment.items())
+            _write_new(job.environment, kept, 0o600)
+        give_id(job, job_id)
+        return Submitted(into_view(paths, hidden, name), job_id)
     except OSError as err:
         shutil.rmtree(hidden, ignore_errors=True)
         raise QMError(f"cannot make a job in {paths.places[Place.QUEUE]}: {err.strerror}") from err
@@ -91,14 +101,29 @@ def submit_script(paths: SpoolPaths, name: str, script: bytes, environment: Mapp
 
 def check_name(name: str) -> None:
     """May a job have that name? QMError says why not."""
-    if not name or "/" in name or "\0" in name or name in (".", "..") or marks_a_copy(name):
+    if not is_job_name(name):
         raise QMError(
             f"{name!r} cannot be a job's name: it must not begin with '.' or '@', nor end in .tmp, .part or ~, "
             "nor contain '/'; --name gives another"
         )
 
 
-def _hidden(paths: SpoolPaths) -> tuple[str, str]:
+def tidy_name(text: str, otherwise: str) -> str:
+    """A job's name made from some text: without what would mark a folder as a copy in progress, not too long.
+
+    `otherwise` where nothing is left of it.
+    """
+    name = text.replace("/", "_").replace("\0", "")[:LONGEST_NAME].lstrip(".@")
+    while name.endswith(COPYING_SUFFIXES):
+        for suffix in COPYING_SUFFIXES:
+            name = name.removesuffix(suffix)
+    while len(os.fsencode(name)) > MOST_BYTES:
+        name = name[:-1]
+    return name or otherwise
+
+
+def hidden_name(paths: SpoolPaths) -> tuple[str, str]:
+    """A name in QM_qJobs under which nobody sees a folder yet, and the id of the job that it becomes."""
     queue = paths.places[Place.QUEUE]
     if not os.path.isdir(queue):
         raise QMError(f"{queue} does not exist; start QueueManager once, or make a spool with `qm init`")
@@ -119,7 +144,7 @@ def _renamed(folder: str, hidden: str) -> bool:
     return True
 
 
-def _into_view(paths: SpoolPaths, hidden: str, wanted: str) -> str:
+def into_view(paths: SpoolPaths, hidden: str, wanted: str) -> str:
     """Rename to the first free name; another client that takes it in the same moment makes us take the next."""
     queue = paths.places[Place.QUEUE]
     name = free_name(queue, wanted)
@@ -135,7 +160,8 @@ def _into_view(paths: SpoolPaths, hidden: str, wanted: str) -> str:
             number += 1
 
 
-def _give_id(job: JobPaths, job_id: str) -> None:
+def give_id(job: JobPaths, job_id: str) -> None:
+    """Write the id down for the daemon to find."""
     if not exists(job.record):  # the record of a job that ended and is run again: the daemon sets it aside
         if not exists(job.dot):
             os.mkdir(job.dot)

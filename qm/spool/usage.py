@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from qm.spool.files import open_regular, read_regular, write_all, write_whole
+from qm.spool.files import open_regular, read_regular, read_tail, write_all, write_whole
 
 HEADER = b"time,cpu_seconds,memory_bytes\n"
 MAX_ROWS = 2000
@@ -41,11 +41,24 @@ def _thin(path: str) -> None:
 def read_rows(path: str) -> list[tuple[float, float, int]]:
     """All rows that can be read; none where there is no file."""
     try:
-        lines = read_regular(path, MAX_ROWS * _ROW_BYTES * 2).decode("ascii", "replace").splitlines()[1:]
+        return _parsed(read_regular(path, MAX_ROWS * _ROW_BYTES * 2))
     except OSError:
         return []
+
+
+def last_rows(path: str, number: int) -> list[tuple[float, float, int]]:
+    """The last rows, without reading the others."""
+    try:
+        tail = read_tail(path, (number + 1) * _ROW_BYTES)
+    except OSError:
+        return []
+    return _parsed(b"\n" + tail.partition(b"\n")[2])[-number:]
+
+
+def _parsed(data: bytes) -> list[tuple[float, float, int]]:
+    """The rows below the first line."""
     rows = []
-    for line in lines:
+    for line in data.decode("ascii", "replace").splitlines()[1:]:
         try:
             when, cpu, memory = line.split(",")
             rows.append((float(when), float(cpu), int(memory)))

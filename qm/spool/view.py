@@ -7,15 +7,17 @@ while they are read; what is gone between two looks is left out.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from qm.judgement.arrival import marks_a_copy
 from qm.judgement.progress import Progress, read_progress, read_progress_file
-from qm.spool.files import owner_of, read_regular, read_tail
+from qm.spool import joblog
+from qm.spool.files import is_real_directory, owner_of, read_regular, read_tail_below
+from qm.spool.folders import Folders
 from qm.spool.lock import Holder, holder_of
 from qm.spool.paths import JobPaths, SpoolPaths
-from qm.spool.spool import Spool
 from qm.vocabulary.errors import NoSuchJob
 from qm.vocabulary.options import Options
 from qm.vocabulary.record import Job, Record
@@ -24,6 +26,9 @@ from qm.vocabulary.states import ENDED, PLACE_OF, Place, State
 LIVE = (Place.JOBS, Place.QUEUE)
 PAST = (Place.DONE, Place.LOST)
 _TAIL = 4096
+_MANY = 500
+STAMP_BITS = 10
+"""The low bits of a stamp: what tells apart two records of the same microsecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,7 @@ class JobView:
     progress: float | None
     progress_text: str
     record: Record | None
+    exit_status: int | None = None
 
     @property
     def order(self) -> tuple[int, float]:
@@ -63,7 +69,7 @@ class View:
 
     def __init__(self, root: str) -> None:
         self.paths = SpoolPaths(root)
-        self._spool = Spool(root)
+        self._spool = Folders(root)
 
     def daemon(self) -> Holder | None:
         """Who serves this spool right now, or None."""
@@ -82,9 +88,48 @@ class View:
         except FileNotFoundError:
             return []
 
+    def came_and_went(self, place: Place, known: Mapping[str, object]) -> tuple[list[str], list[str]]:
+        """The names of the job folders that are not `known`, and those known that lie there no more. Raises OSError.
+
+        Cheaper than `folders` where most are known.
+        """
+        directory = self.paths.places[place]
+        try:
+            names = os.listdir(directory)
+        except FileNotFoundError:
+            names = []
+        strange = [name for name in names if name not in known]
+        went = [] if len(names) - len(strange) == len(known) else list(known.keys() - set(names))
+        if len(strange) > _MANY:  # to list them again with their kinds is cheaper than to look at each
+            return [name for name in self.folders(place) if name not in known], went
+        came = [name for name in strange if not marks_a_copy(name) and is_real_directory(f"{directory}/{name}")]
+        return came, went
+
     def count(self, place: Place) -> int:
         """How many job folders lie there."""
         return len(self.folders(place))
+
+    def changed(self, place: Place) -> float:
+        """When a job last came or went there (mtime of the folder, UTC epoch seconds); 0 where it is missing."""
+        try:
+            return os.stat(self.paths.places[place]).st_mtime
+        except OSError:
+            return 0.0
+
+    def stamp(self, place: Place, folder: str) -> int:
+        """A number that is another one when the job's record was written anew; 0 when there is no such folder.
+
+        It fits into 63 bits; `stamp >> STAMP_BITS` is when that was (UTC epoch microseconds), so a larger one is newer.
+        """
+        paths = self.paths.job(place, folder)
+        for path in (paths.record, paths.dir):
+            try:
+                facts = os.lstat(path)
+            except (OSError, ValueError):
+                continue
+            odd = (facts.st_ino ^ facts.st_size * 31) & ((1 << STAMP_BITS) - 1)
+            return ((facts.st_mtime_ns // 1000 << STAMP_BITS) & ((1 << 63) - 1) | odd) or 1
+        return 0
 
     def jobs(self, *places: Place) -> Iterator[JobView]:
         """The jobs in these places (all four if none is named), in no order."""
@@ -118,19 +163,21 @@ class View:
 
     # --- one job -------------------------------------------------------------------------------------------
 
-    def job(self, place: Place, folder: str) -> JobView | None:
-        """What can be said about one folder; None when it is gone."""
+    def job(self, place: Place, folder: str, progress: bool = True) -> JobView | None:
+        """What can be said about one folder; None when it is gone. How far it is only with `progress`."""
         paths = self.paths.job(place, folder)
         try:
             facts = os.lstat(paths.dir)
         except OSError:
+            return None
+        if not stat.S_ISDIR(facts.st_mode):
             return None
         record = self._spool.record(place, folder)
         if record is None or (place is Place.QUEUE and record.state in ENDED):
             return self._without_record(place, folder, paths, facts)
         state = state_in(place, record)
         options = record.effective
-        progress = read_job_progress(paths) if place is Place.JOBS else None
+        how_far = read_job_progress(paths) if progress and place is Place.JOBS else None
         return JobView(
             place=place,
             folder=folder,
@@ -147,34 +194,39 @@ class View:
             started=record.started,
             finished=record.finished,
             reason=record.reason,
-            progress=progress.fraction if progress else None,
-            progress_text=progress.text if progress else "",
+            progress=how_far.fraction if how_far else None,
+            progress_text=how_far.text if how_far else "",
             record=record,
+            exit_status=record.exit_status,
         )
 
     def _without_record(self, place: Place, folder: str, paths: JobPaths, facts: os.stat_result) -> JobView:
-        """A folder on its way in, or one of QM 0.4's: its times are the file system's."""
-        ended = place in PAST
+        """A folder on its way in, or one of QM 0.4's: its process.log, else the file system, tells its times."""
         default = {Place.QUEUE: State.ARRIVING, Place.JOBS: State.RUNNING, Place.DONE: State.DONE}
+        state, reason = default.get(place, State.LOST), "" if place is Place.QUEUE else "without a record"
+        said = joblog.ends(paths) if place is not Place.QUEUE else joblog.Ends()
+        if place in PAST and said.code:
+            state, reason = State.FAILED, f"exit status {said.code}, without a record"
         return JobView(
             place=place,
             folder=folder,
             path=paths.dir,
             name=folder,
             id=(self._spool.given_id(folder) or "") if place is Place.QUEUE else "",
-            state=default.get(place, State.LOST),
+            state=state,
             owner=owner_of(facts.st_uid),
             info="",
             size="",
             nb_proc=Options().nb_proc,
             priority=0,
-            submitted=facts.st_mtime,
-            started=None,
-            finished=facts.st_mtime if ended else None,
-            reason="" if place is Place.QUEUE else "without a record",
+            submitted=said.started or facts.st_mtime,
+            started=said.started,
+            finished=(said.finished or facts.st_mtime) if place in PAST else None,
+            reason=reason,
             progress=None,
             progress_text="",
             record=None,
+            exit_status=said.code if place in PAST else None,
         )
 
     def find(self, name: str) -> Job:
@@ -252,7 +304,7 @@ def read_job_progress(paths: JobPaths) -> Progress | None:
     """How far a job says it is: its QM_PROGRESS file wins over its log."""
     for path, read in ((paths.progress, read_progress_file), (paths.log, read_progress)):
         try:
-            progress = read(read_tail(path, _TAIL))
+            progress = read(read_tail_below(paths.dir, path.removeprefix(f"{paths.dir}/"), _TAIL))
         except OSError:
             continue
         if progress is not None:
@@ -270,4 +322,8 @@ def read_environment(paths: JobPaths) -> bytes:
 
 def is_job_name(name: str) -> bool:
     """May a folder of that name be a job?"""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:  # a lone surrogate: no folder can be called so
+        return False
     return bool(name) and "/" not in name and "\0" not in name and name not in (".", "..") and not marks_a_copy(name)

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qm.spool import crossing, history
-from qm.spool.files import explained, free_name, numbered, read_regular, read_tail, write_whole
+from qm.spool.files import explained, free_name, numbered, read_regular, read_tail, read_tail_below, write_whole
 from qm.spool.lock import Lock, holder_of
 from qm.spool.tree import survey, written_to
 from qm.vocabulary.errors import Blocked, ConfigError, TryAgain
@@ -377,3 +377,17 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         Lock(str(tmp_path / "lock")).take(patience=0.0)
     assert (tmp_path / "outside").read_text() == "precious"
+
+
+def test_a_file_below_a_folder_is_read_but_no_link_on_the_way_followed(tmp_path: Path) -> None:
+    job = tmp_path / "job"
+    (job / "sub").mkdir(parents=True)
+    (job / "sub" / "file").write_bytes(b"0123456789")
+    assert read_tail_below(str(job), "sub/file", 4) == b"6789"
+    (job / "link").symlink_to(job / "sub")
+    (job / "sub" / "last").symlink_to("file")
+    (tmp_path / "other").symlink_to(job)
+    os.mkfifo(job / "sub" / "fifo")
+    for directory, path in ((job, "link/file"), (job, "sub/last"), (tmp_path / "other", "sub/file"), (job, "sub/fifo")):
+        with pytest.raises(OSError):
+            read_tail_below(str(directory), path, 4)
