@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
+from urllib.parse import urlsplit
 
 from qm.vocabulary.errors import ConfigError
 from qm.vocabulary.ini import IniError, read_ini
+from qm.vocabulary.values import memory
 
 SERVER = "QMServer"
 WEB = "WEB_QMserver"
@@ -23,7 +25,10 @@ JOB_FILES = ("proc_config.cfg", "info.xml", "infos.xml", "job.sh")
 
 @dataclass(frozen=True, slots=True)
 class WebSettings:
-    """Section [WEB_QMserver]. `refresh_rate` is in seconds."""
+    """Section [WEB_QMserver]. `refresh_rate` is in seconds, `max_upload` and `max_unpacked` in bytes.
+
+    `users_file` is resolved against QMserv.cfg; "" means that there are no users.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8080
@@ -32,6 +37,12 @@ class WebSettings:
     delete_jobs: bool = False
     licence_to_kill: bool = False
     debug: bool = False
+    public_url: str = ""
+    users_file: str = ""
+    anonymous: str = "no"
+    max_upload: int = 1 << 30
+    max_unpacked: int = 10 << 30
+    max_files: int = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +124,22 @@ def _host(text: str) -> str:
     return text
 
 
+def _address(text: str) -> str:
+    if text.lower() in ("", "none"):
+        return ""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError
+    _ = parts.port  # ValueError for one that is no number
+    return text.rstrip("/")
+
+
+def _file(text: str) -> str:
+    if "\n" in text or "\0" in text or text.startswith("~"):
+        raise ValueError
+    return "" if text.lower() == "none" else text
+
+
 # --- the table ---------------------------------------------------------------------------------------------
 
 
@@ -168,11 +195,23 @@ KEYS = (
     Key(WEB, "Refresh_Rate", "refresh_rate", _seconds(0.1), "3", "seconds, 0.1 or more",
         "How often the page is made anew."),
     Key(WEB, "Display_details", "display_details", _truth, "True", TRUTH,
-        "Show owner, description and reason of jobs."),
+        "Show owner, description, reason, files and logs of jobs."),
     Key(WEB, "Delete_Jobs", "delete_jobs", _truth, "False", TRUTH,
         "Jobs may be deleted from the page."),
     Key(WEB, "Licence_to_kill", "licence_to_kill", _truth, "False", TRUTH,
         "Jobs may be killed from the page."),
+    Key(WEB, "Users_File", "users_file", _file, "none", "a file, absolute or relative to this one, or none",
+        "Who may log in (`qm web adduser NAME` makes it); needed, or Anonymous, for a Host beyond this machine."),
+    Key(WEB, "Anonymous", "anonymous", _choice("no", "view"), "no", "no or view",
+        "What somebody may do who has not logged in: nothing, or look at everything."),
+    Key(WEB, "Public_URL", "public_url", _address, "none", "an address such as https://lab.example.org/qm, or none",
+        "Where a reverse proxy on this machine shows the dashboard."),
+    Key(WEB, "Max_Upload", "max_upload", memory, "1G", "bytes, or 512M, 1G",
+        "The largest archive that may be uploaded."),
+    Key(WEB, "Max_Unpacked", "max_unpacked", memory, "10G", "bytes, or 512M, 1G",
+        "The most that an uploaded archive may unpack to."),
+    Key(WEB, "Max_Files", "max_files", _whole(1, 100_000_000), "100000", "a whole number of 1 or more",
+        "The most files and folders that an uploaded archive may have."),
     Key(WEB, "Debug", "debug", _truth, "False", TRUTH,
         "Show errors of the dashboard in the page."),
 )  # fmt: skip
@@ -197,6 +236,8 @@ def read_settings(text: str, file: str) -> Settings:
     server = {field: value for (section, field), value in values.items() if section == SERVER}
     web = {field: value for (section, field), value in values.items() if section == WEB}
     server["folder"] = str(PurePath(file).parent / server["folder"])
+    if web["users_file"]:
+        web["users_file"] = str(PurePath(file).parent / web["users_file"])
     return Settings(file=file, web=WebSettings(**web), **server)
 
 

@@ -161,6 +161,7 @@ def _check(record: Record) -> None:
         and isinstance(record.submitted, int | float)
         and all(when is None or 0 <= when < 1e11 for when in times)  # false for nan, too
         and all(number is None or type(number) is int for number in whole)
+        and all(type(number) is int and 0 <= number < 1 << 31 for number in (*record.processors, *record.gpus))
         and type(record.attempt) is type(record.nb_proc) is int
         and record.attempt >= 0
         and record.nb_proc >= 1

@@ -16,13 +16,13 @@ from qm.cli import main
 from qm.cli.common import as_json, moment, table
 from qm.cli.unit import quoted
 from qm.cli.verbs.log import _start_of_last_lines
-from qm.cli.verbs.show import option_facts
 from qm.cli.verbs.status import ended_table, remaining_text, running_table, waiting_table
 from qm.cli.verbs.submit import command_name
 from qm.cli.verbs.wait import own_exit_status
 from qm.judgement.arrival import marks_a_copy
 from qm.spool.view import JobView
 from qm.vocabulary.options import Options
+from qm.vocabulary.optiontext import option_facts
 from qm.vocabulary.record import Record
 from qm.vocabulary.states import Place, State
 

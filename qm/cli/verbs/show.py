@@ -9,7 +9,6 @@ from qm.vocabulary.errors import EX_DONE
 
 if TYPE_CHECKING:
     from qm.spool.view import JobView
-    from qm.vocabulary.options import Options
     from qm.vocabulary.record import Record
 
 HELP = "show everything about one job"
@@ -64,6 +63,7 @@ def _facts(job: JobView) -> list[tuple[str, str]]:
 
 
 def _record_facts(record: Record) -> list[tuple[str, str]]:
+    from qm.vocabulary.optiontext import option_facts
     from qm.vocabulary.text import duration
     from qm.vocabulary.text import size as size_text
 
@@ -82,26 +82,3 @@ def _record_facts(record: Record) -> list[tuple[str, str]]:
     for run in record.history[:-1]:
         facts.append((f"attempt {run.attempt}", f"{run.state}: {run.reason}" if run.reason else run.state))
     return facts
-
-
-def option_facts(options: Options) -> list[tuple[str, str]]:
-    """The keys that were given, nearly as a job file would have them; times in seconds, memory in bytes."""
-    from qm.vocabulary.options import to_json
-
-    own = {"interpreter", "slurm", "ntasks", "env"}  # no keys, but what was made of a script's first lines
-    elsewhere = {"nb_proc", "info", "size", "priority"}
-    facts = []
-    for key, value in to_json(options).items():
-        if key == "script" and options.interpreter:
-            value = f"{' '.join(options.interpreter)} {value}"
-        if key not in own | elsewhere:
-            facts.append((key, _written(value)))
-    return facts + [(f"env_{name}", value) for name, value in options.env]
-
-
-def _written(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value)) or "none"
-    return f"{value:.12g}" if isinstance(value, float) else str(value)
