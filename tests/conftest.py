@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from harness import TestSpool
+from webserver import WebServer
 
 
 @pytest.fixture
@@ -38,3 +39,17 @@ def any_spool(make_spool: Callable[..., TestSpool], request: pytest.FixtureReque
     made = make_spool(Portable="True" if portable else "False", Poll_Interval=0.2)
     made.start()
     return made
+
+
+@pytest.fixture
+def make_web() -> Iterator[Callable[..., WebServer]]:
+    """A function that starts dashboards: `make_web(spool, Delete_Jobs=True)`."""
+    started: list[WebServer] = []
+
+    def make(spool: TestSpool, **web: object) -> WebServer:
+        started.append(WebServer(spool, **web))
+        return started[-1]
+
+    yield make
+    for server in started:
+        server.stop()

@@ -1,113 +1,88 @@
-"""The dashboard as a WSGI application: one page, made anew from the spool at each request.
+"""The dashboard as a WSGI application, put together from its pages.
 
-It only reads, and only through qm.spool; it knows nothing of the daemon and works without one.
+It meets the daemon only in the spool: it reads the folders, and leaves requests in them. What every answer has
+in common (who may ask, headers, errors) is here and in `guard`; each page module adds its own addresses.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import time
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
+from html import escape
 from typing import Any
 
 import bottle
 
-from qm.spool.files import read_tail
-from qm.spool.paths import SpoolPaths
 from qm.spool.view import View
 from qm.vocabulary.config import Settings
-from qm.vocabulary.states import Place
-from qm.vocabulary.text import printable
+from qm.vocabulary.errors import NoSuchJob, QMError, TryAgain
+from qm_web.cache.index import Index
+from qm_web.cache.past import Past
+from qm_web.gate.access import Access
+from qm_web.gate.guard import Guard, guarded
+from qm_web.live import Live
+from qm_web.routes import actions, api, charts, files, jobpage, login, logs, metrics, old, overview, submit
+from qm_web.site import STATIC, Site
 
-HERE = Path(__file__).parent
-MAX_SHOWN = 50  # of the jobs that wait, the next; of those that have ended, the newest
-LOG_BYTES, LOG_LINES = 8192, 20
-
-# No script runs, nothing is loaded from elsewhere, no page of others holds this one in a frame.
-HEADERS = [
-    (
-        "Content-Security-Policy",
-        "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'",
-    ),
-    ("X-Content-Type-Options", "nosniff"),
-    ("Referrer-Policy", "no-referrer"),
-]
-
-Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+PAGES = (overview, jobpage, logs, files, submit, charts, actions, api, metrics, login, old)
+STATIC_AGE = 300
+"""Seconds that a browser may keep styles and scripts without asking; after that it asks with their ETag."""
 
 
-def make_app(settings: Settings, now: Callable[[], float] = time.time) -> Wsgi:
-    """The dashboard of the spool that `settings` names; `now` is the clock that the page shows."""
+def make_app(settings: Settings, now: Callable[[], float] = time.time, cache: str | None = None) -> Guard:
+    """The dashboard of the spool that `settings` names; `now` is the clock, `cache` the index's file if not its own."""
+    view = View(settings.folder)
+    access = Access(settings, now)
+    index = Index(view, cache)
+    live = Live(settings, view, index, now=now)
+    site = Site(settings, view, index, Past(view.paths.history, cache), live, access, now)
     app = bottle.Bottle()
-    page = bottle.SimpleTemplate(name="queue", lookup=[str(HERE / "templates")])
-
-    def queue() -> str:
-        text: str = page.render(
-            settings=settings,
-            now=now(),
-            clock=clock,
-            printable=printable,
-            log=log_tail(settings.folder),
-            **tables(View(settings.folder)),
-        )
-        bottle.response.content_type = "text/html; charset=utf-8"
-        bottle.response.set_header("Cache-Control", "no-store")
-        return text
-
-    def static(name: str) -> Any:
-        return bottle.static_file(name, root=str(HERE / "static"))
-
-    app.route("/", callback=queue)
-    app.route("/static/<name>", callback=static)
-    return guarded(app, ("127.0.0.1", "localhost", "[::1]", settings.web.host))
+    app.catchall = True
+    app.default_error_handler = lambda error: answer_error(site, error)
+    app.install(told_as_http)
+    app.get("/static/<name:path>", callback=static_file)
+    for page in PAGES:
+        page.routes(app, site)
+    index.refresh()  # what takes long goes on behind, and is done when the first visitor comes
+    return guarded(app, settings, access)
 
 
-def guarded(app: Wsgi, hosts: tuple[str, ...]) -> Wsgi:
-    """`app` for requests that name one of `hosts`, with HEADERS on every answer.
-
-    A page of another site whose name suddenly leads to this machine (DNS rebinding) sends that name as Host.
-    """
-
-    def guard(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            return start_response(status, headers + HEADERS, exc_info)
-
-        host = str(environ.get("HTTP_HOST", ""))
-        if without_port(host) in hosts:
-            return app(environ, start)
-        start("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
-        return [b"This dashboard answers to: " + ", ".join(hosts).encode() + b"\n"]
-
-    return guard
+def static_file(name: str) -> Any:
+    """A style, a script or a picture of the dashboard itself."""
+    answer = bottle.static_file(name, root=STATIC)
+    answer.set_header("Cache-Control", f"max-age={STATIC_AGE}")
+    return answer
 
 
-def without_port(host: str) -> str:
-    """The name in a Host header: `localhost:8080` and `[::1]:8080` without their port."""
-    name, colon, port = host.rpartition(":")
-    return name if colon and port.isdigit() else host
+def told_as_http(callback: Callable[..., Any]) -> Callable[..., Any]:
+    """A plugin: what the spool refuses is told with the status that fits."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return callback(*args, **kwargs)
+        except NoSuchJob as err:
+            raise bottle.HTTPError(404, str(err)) from err
+        except TryAgain as err:
+            raise bottle.HTTPError(503, str(err)) from err
+        except QMError as err:
+            raise bottle.HTTPError(400, str(err)) from err
+
+    return call
 
 
-def tables(view: View) -> dict[str, Any]:
-    """What the page shows: all jobs that run, the next that wait, the newest that ended, and how many."""
-    waiting = view.waiting()
-    return {
-        "running": view.active(),
-        "waiting": waiting[:MAX_SHOWN],
-        "number_waiting": len(waiting),
-        "ended": view.ended(MAX_SHOWN),
-        "number_ended": view.count(Place.DONE) + view.count(Place.LOST),
-    }
-
-
-def log_tail(folder: str) -> list[str]:
-    """The last lines of the daemon's log, none if there is no log yet."""
-    try:
-        tail = read_tail(SpoolPaths(folder).log, LOG_BYTES)
-    except OSError:
-        return []
-    return tail.decode("utf-8", "replace").splitlines()[-LOG_LINES:]
-
-
-def clock(seconds: float | None) -> str:
-    """A moment in the time of this machine, empty for one that has not come."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds)) if seconds else ""
+def answer_error(site: Site, error: bottle.HTTPError) -> str:
+    """One sentence for the person who asked: JSON below /api/, else a page. What went wrong inside is logged."""
+    message = str(error.body or error.status_line)
+    if error.exception is not None and error.status_code >= 500:
+        logging.getLogger("qm_web").error("%s", bottle.request.path, exc_info=error.exception)
+        message = f"the dashboard made a mistake: {type(error.exception).__name__}; its log says more"
+        if site.settings.web.debug:
+            message += f"\n{error.traceback}"
+    if bottle.request.path.startswith("/api/"):
+        bottle.response.content_type = "application/json"
+        return json.dumps({"error": message})
+    if "qm.visitor" not in bottle.request.environ:  # refused before anybody was looked at
+        return f"<!DOCTYPE html><title>QM</title><p>{escape(message)}</p>"
+    return site.page("error.tpl", status=error.status_line, message=message)

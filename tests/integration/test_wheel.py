@@ -18,10 +18,10 @@ SHOW_THE_PAGE = """
 from wsgiref.util import setup_testing_defaults
 from qm.spool.settings import load_settings
 from qm_web.app import make_app
-for path in "/", "/static/qm.css":
+for path in "/", "/static/qm.css", "/static/uplot/uPlot.esm.js", "/api/v1/openapi.json":
     environ = {}
     setup_testing_defaults(environ)
-    environ.update(PATH_INFO=path, HTTP_HOST="localhost")
+    environ.update(PATH_INFO=path, HTTP_HOST="localhost", REMOTE_ADDR="127.0.0.1", REMOTE_PORT="1")
     statuses = []
     list(make_app(load_settings("spool"))(environ, lambda status, *_: statuses.append(status)))
     assert statuses == ["200 OK"], (path, statuses)

@@ -42,4 +42,5 @@ def run(args: argparse.Namespace) -> int:
     say(f"made a spool in {directory}")
     say(f"start the daemon:  QueueManager{option}")
     say(f"run a first job:   qm{option} submit -- echo hello")
+    say(f"look at it:        WEB_QMserver{option}, then http://127.0.0.1:8080/")
     return EX_DONE

@@ -17,8 +17,6 @@ HELP = "queue job folders, or with `--` a command"
 
 SHORT = {"nb_proc": ("-n", "--nb-proc"), "mem": ("--mem",), "priority": ("--priority",), "info": ("--info",)}
 """Keys with an option of their own; every other key goes by `-o key=value`."""
-LONGEST_NAME = 100
-"""Characters of a job's name that comes from a command; a file name may have 255 bytes, with `.2` behind it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -146,11 +144,7 @@ def command_name(words: list[str]) -> str:
     """A job's name made from its command: the program's, without what would mark a folder as a copy in progress."""
     import os
 
-    from qm.judgement.arrival import COPYING_SUFFIXES
+    from qm.spool.submission import tidy_name
 
     first = words[0] if len(words) > 1 else words[0].split()[0]
-    name = os.path.basename(first)[:LONGEST_NAME].lstrip(".@")
-    while name.endswith(COPYING_SUFFIXES):
-        for suffix in COPYING_SUFFIXES:
-            name = name.removesuffix(suffix)
-    return name or "command"
+    return tidy_name(os.path.basename(first), "command")

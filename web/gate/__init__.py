@@ -1,0 +1,1 @@
+"""Who may ask this dashboard for something, and what."""

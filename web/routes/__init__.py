@@ -1,0 +1,1 @@
+"""The addresses: pages, and the JSON that says the same."""

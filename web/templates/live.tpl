@@ -1,0 +1,2 @@
+% include("status.tpl")
+% include("tables.tpl")
