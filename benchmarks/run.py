@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+import dashboard
 import deep
 import drain
 import idle
@@ -33,6 +34,7 @@ MEASURES: dict[str, Callable[[Settings], Table]] = {
     "drain": drain.measure,
     "idle": idle.measure,
     "deep": deep.measure,
+    "dashboard": dashboard.measure,
 }
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HEADING = "# Results\n\nAppended by `python benchmarks/run.py --save`; README.md explains the figures.\n"
