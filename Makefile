@@ -7,7 +7,7 @@ PYTEST := $(VENV)/bin/python -m pytest
 SETUP  := setup.cfg pyproject.toml tools/setup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo start test test-crash check format bench clean
+.PHONY: help demo start test test-browser test-crash check format bench clean
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
@@ -23,6 +23,9 @@ test: $(VENV)/.installed-test       ## the tests, in parallel; ARGS="-k arrival"
 
 test-crash: $(VENV)/.installed-test ## the long crash test: the daemon killed QM_KILLS times, 500 by default
 	QM_KILLS=$${QM_KILLS:-500} $(PYTEST) -n auto -m crash --timeout 3600 $(ARGS)
+
+test-browser: $(VENV)/.installed-browser ## the dashboard in a real browser (needs Debian's package chromium)
+	$(PYTEST) -n 2 tests/browser $(ARGS)
 
 check: $(VENV)/.installed-dev       ## lint, format, types, and the floors that imports keep to
 	$(VENV)/bin/ruff check .
@@ -51,6 +54,10 @@ $(VENV)/.installed: $(SETUP)
 $(VENV)/.installed-test: $(SETUP)
 	@PYTHON="$(PYTHON)" tools/setup test
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-browser: $(SETUP)
+	@PYTHON="$(PYTHON)" tools/setup browser
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-test
 
 $(VENV)/.installed-dev: $(SETUP)
 	@PYTHON="$(PYTHON)" tools/setup dev
