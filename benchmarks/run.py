@@ -25,6 +25,7 @@ import deep
 import drain
 import idle
 import latency
+import logs
 from common import BenchmarkError, Settings, Table, folder_cost
 from machine import describe
 from peers import ALL, missing
@@ -35,6 +36,7 @@ MEASURES: dict[str, Callable[[Settings], Table]] = {
     "idle": idle.measure,
     "deep": deep.measure,
     "dashboard": dashboard.measure,
+    "logs": logs.measure,
 }
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HEADING = "# Results\n\nAppended by `python benchmarks/run.py --save`; README.md explains the figures.\n"

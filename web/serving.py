@@ -27,7 +27,7 @@ from qm_web.gate.peers import connection
 
 THREADS = 8
 CONNECTIONS = 500
-IDLE = 120
+IDLE = 60
 """Seconds that a connection may be silent."""
 STALLED = 60.0
 """Seconds that somebody may leave an answer unread."""

@@ -121,6 +121,19 @@ def test_a_whole_list_is_chosen_by_its_head_and_held_at_once(
     expect(page.locator("section[data-live=waiting] .state-held")).to_have_count(3)
 
 
+def test_a_page_goes_on_after_the_dashboard_was_started_again(
+    spool: TestSpool, make_web: Callable[..., WebServer], open_page: Callable[..., Page]
+) -> None:
+    spool.drop("held", "true", hold="yes")
+    first = make_web(spool)
+    page = open_page(first.url)
+    choose(page, "held")
+    first.stop()
+    make_web(spool, The_Port=first.port)
+    page.get_by_role("button", name="Release").click()
+    expect(page.locator(state_of(page, "ended", "held"))).to_have_text("done")
+
+
 def test_what_is_not_allowed_is_not_offered(
     spool: TestSpool, make_web: Callable[..., WebServer], open_page: Callable[..., Page]
 ) -> None:

@@ -21,11 +21,8 @@ export function say(text, bad = false) {
 
 /** POST JSON; the answer's JSON. An Error has the sentence the server said. */
 export async function post(address, value) {
-  const answer = await fetch(meta("root") + address, {
-    method: "POST",
-    headers: { "Content-Type": "application/json", "X-CSRF-Token": meta("csrf") },
-    body: JSON.stringify(value),
-  });
+  let answer = await send(address, value);
+  if (answer.status === 403 && (await renewToken())) answer = await send(address, value);
   const text = await answer.text();
   let body = {};
   try {
@@ -35,6 +32,23 @@ export async function post(address, value) {
   }
   if (!answer.ok) throw new Error(body.error || answer.statusText);
   return body;
+}
+
+const send = (address, value) =>
+  fetch(meta("root") + address, {
+    method: "POST",
+    headers: { "Content-Type": "application/json", "X-CSRF-Token": meta("csrf") },
+    body: JSON.stringify(value),
+  });
+
+/** A dashboard that was started again has other tokens than this page: take its new one. Is there one? */
+async function renewToken() {
+  const answer = await fetch(`${meta("root")}/api/v1/session`);
+  const { csrf } = answer.ok ? await answer.json() : {};
+  if (!csrf || csrf === meta("csrf")) return false;
+  document.querySelector('meta[name="csrf"]').content = csrf;
+  for (const field of document.querySelectorAll('input[name="csrf"]')) field.value = csrf;
+  return true;
 }
 
 /** Ask before what cannot be taken back. Resolves to true or false. */

@@ -51,6 +51,7 @@ function options(title, series, axis, width) {
   return {
     width,
     height: HEIGHT,
+    padding: [10, 30, 0, 0], // room for the last time below the axis
     cursor: { sync: { key: "usage" }, drag: { x: true, y: false } },
     legend: { live: true },
     scales: { y: { range: (_plot, _low, high) => [0, Math.max(axis.least, (high ?? 0) * 1.08)] } },
