@@ -24,7 +24,8 @@ def tar_members(source: Readable, most: int) -> Iterator[Member]:
             tar = tarfile.TarFile(fileobj=stream, mode="r", encoding="utf-8", errors="surrogateescape")  # type: ignore[arg-type]
         except tarfile.ReadError as err:
             raise ArchiveError(f"what is packed in it is no tar archive, or a damaged one ({err})") from err
-    while True:
+    empty = tar.firstmember is None  # type: ignore[attr-defined]  # asked for more, Python 3.10 goes backwards
+    while not empty:
         with whole():
             stream.header(True)
             info = tar.next()
