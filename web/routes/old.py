@@ -9,10 +9,8 @@ from typing import Any
 
 import bottle
 
-from qm.spool.view import is_job_name
 from qm.vocabulary.states import Place
 from qm_web import words
-from qm_web.cache.rows import row_of
 from qm_web.site import Site, refuse
 
 ORDER = (Place.JOBS, Place.QUEUE, Place.DONE, Place.LOST)
@@ -59,11 +57,10 @@ class Old:
         return self._key(first, ORDER), rest
 
     def _key(self, name: str, places: tuple[Place, ...]) -> str:
-        found = (self._site.view.job(place, name) for place in places) if is_job_name(name) else ()
-        job = next(filter(None, found), None)
-        if job is None:
+        key = next(filter(None, (self._site.index.key_of(place, name) for place in places)), None)
+        if key is None:
             refuse(404, f"there is no job folder {words.printable(name)[:80]!r} (any more)")
-        return row_of(job).key
+        return key
 
     def _rest(self, prefix: str) -> str:
         path: str = bottle.request.environ["qm.path"]
