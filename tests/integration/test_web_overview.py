@@ -248,3 +248,19 @@ def test_why_a_job_waits_is_not_told_in_its_own_words_where_details_are_off(make
     for address in ("/", "/job/aaaaaaaaheld", "/job/aaaadeferred", "/api/v1/jobs/aaaadeferred"):
         answer = app.get(address)
         assert answer.status == 200 and "secret" not in answer.text, address
+
+
+def test_progress_on_a_later_page_of_what_runs_is_refreshed_too(
+    make_spool: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qm_web.live.MACHINE_LIFE", 1e9)  # so that nothing else is new
+    spool = make_spool()
+    for number in range(60):
+        (spool.jobs / f"job{number:02}").mkdir()
+        (spool.jobs / f"job{number:02}" / "process.log").write_text("1 / 4\n")
+    app = App.of(spool)
+    until(lambda: "page 2 of 2" in app.get("/?rp=2").text)
+    etag = until(lambda: refreshed(app, (tag := refreshed(app, address="/?rp=2")[1]), "/?rp=2")[0] == 304 and tag)
+    shown = section(app.get("/?rp=2").text, "running").partition('<td class="job">')[2].partition("</a>")[0]
+    (spool.jobs / shown.rpartition(">")[2] / "process.log").write_text("3 / 4\n")
+    assert until(lambda: "75%" in refreshed(app, etag, "/?rp=2")[2], patience=10)

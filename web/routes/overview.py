@@ -81,7 +81,7 @@ class Overview:
     def _etag(self) -> str:
         """Made from everything that the tables show, but for the passing of time, which the page counts itself."""
         site = self._site
-        running, _ = site.index.list(Query(places=(Place.JOBS,), per_page=PER_PAGE))
+        running = self._table(self._query(), (Place.JOBS,), "rp").rows
         seen = (
             site.index.version,
             site.index.progress(),
