@@ -28,6 +28,16 @@ def until(condition: Callable[[], Any], what: str = "", patience: float = PATIEN
         time.sleep(0.01)
 
 
+class Clock:
+    """A clock that only the test moves."""
+
+    def __init__(self, time: float = 0.0) -> None:
+        self.time = time
+
+    def __call__(self) -> float:
+        return self.time
+
+
 class TestSpool:
     """A spool in a fresh folder, the daemon on it, and what tests do with both."""
 

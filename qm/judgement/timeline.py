@@ -6,7 +6,6 @@ Invariant: in a lane no two jobs overlap.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -94,14 +93,6 @@ def runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
         else:
             found.append((number, 1))
     return found
-
-
-def histogram(values: Iterable[float], edges: Sequence[float] = DURATIONS) -> list[Bin]:
-    """How many values lie between two edges each; negative ones count as the first edge. Without values: no bins.
-
-    Empty bins at both ends are left out.
-    """
-    return bins(Counter(bin_number(value, edges) for value in values), edges)
 
 
 def bin_number(value: float, edges: Sequence[float] = DURATIONS) -> int:

@@ -14,7 +14,7 @@ Jobs of one width stand in a heap of their own, so a choice among 20,000 costs o
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -65,10 +65,6 @@ class WaitingLine:
     def remove(self, key: str) -> None:
         """Leave the line; unknown keys are no error."""
         self._tickets.pop(key, None)
-
-    def in_order(self) -> Iterator[str]:
-        """The keys in the order in which they would start on an empty machine."""
-        return (ticket.key for ticket in sorted(self._tickets.values()))
 
     def next_to_start(self, running: Iterable[Occupied]) -> str | None:
         """The key of the job to start now, or None."""

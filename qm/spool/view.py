@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from qm.judgement.arrival import marks_a_copy
 from qm.judgement.progress import Progress, read_progress, read_progress_file
 from qm.spool import joblog
-from qm.spool.files import is_real_directory, owner_of, read_regular, read_tail_below
+from qm.spool.files import is_real_directory, owner_of, read_tail_below
 from qm.spool.folders import Folders
 from qm.spool.lock import Holder, holder_of
 from qm.spool.paths import JobPaths, SpoolPaths
@@ -310,14 +310,6 @@ def read_job_progress(paths: JobPaths) -> Progress | None:
         if progress is not None:
             return progress
     return None
-
-
-def read_environment(paths: JobPaths) -> bytes:
-    """The submitter's environment kept with a job, empty where there is none."""
-    try:
-        return read_regular(paths.environment, 4 << 20)
-    except OSError:
-        return b""
 
 
 def is_job_name(name: str) -> bool:

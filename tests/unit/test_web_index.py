@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import until
+from harness import Clock, until
 from made_up import make_ended
 
 from qm.spool.paths import SpoolPaths
@@ -24,16 +24,6 @@ from qm_web.cache.index import SORTS, Index, Query, Row
 
 PAST = (Place.DONE, Place.LOST)
 NOW = 1_800_000_000.0
-
-
-class Clock:
-    """A monotonic clock that only the test moves."""
-
-    def __init__(self) -> None:
-        self.time = 0.0
-
-    def __call__(self) -> float:
-        return self.time
 
 
 class Spool:

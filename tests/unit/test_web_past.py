@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import until
+from harness import Clock, until
 from made_up import make_ended
 
 from qm.spool import history
@@ -18,14 +18,6 @@ from qm_web.cache import past as past_module
 from qm_web.cache.past import Past
 
 NOW = 1_800_000_000.0
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.time = 0.0
-
-    def __call__(self) -> float:
-        return self.time
 
 
 class History:

@@ -1,5 +1,6 @@
 // CPU and memory over a job's life. Without this script the page has their mean and peak as a table.
 
+import { axis, colour } from "./plots.js";
 import uPlot from "./uplot/uPlot.esm.js";
 
 const EVERY = 5000; // milliseconds; the daemon measures that often
@@ -9,8 +10,6 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 let plots = [];
 let drawn = null;
 let timer = 0;
-
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 const bytes = (value) => {
   if (value === null || value === undefined) return "";
@@ -46,17 +45,16 @@ function byteSplits(_plot, _axis, low, high, _step, _space) {
   return splits;
 }
 
-function options(title, series, axis, width) {
-  const line = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 } };
+function options(title, series, unit, width) {
   return {
     width,
     height: HEIGHT,
     padding: [10, 30, 0, 0], // room for the last time below the axis
     cursor: { sync: { key: "usage" }, drag: { x: true, y: false } },
     legend: { live: true },
-    scales: { y: { range: (_plot, _low, high) => [0, Math.max(axis.least, (high ?? 0) * 1.08)] } },
+    scales: { y: { range: (_plot, _low, high) => [0, Math.max(unit.least, (high ?? 0) * 1.08)] } },
     series: [{ label: "Time", value: (_plot, seconds) => (seconds ? `${new Date(seconds * 1000).toLocaleDateString("sv")} ${clock(seconds)}` : "") }, { label: title, spanGaps: false, width: 1.5, points: { show: false }, ...series }],
-    axes: [{ ...line, values: timeTicks }, { ...line, size: 70, ...axis.format }],
+    axes: [axis({ values: timeTicks }), axis({ size: 70, ...unit.format })],
   };
 }
 
