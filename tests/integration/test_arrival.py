@@ -71,7 +71,7 @@ for line in sys.stdin:
 
 def test_a_moved_folder_starts_at_once(patient: TestSpool) -> None:
     subprocess.run(["mv", patient.make("moved", "true"), patient.queue], check=True)
-    patient.wait_for("moved", patient.done)
+    assert patient.record(patient.wait_for("moved", patient.done))["state"] == "done"
 
 
 @pytest.mark.parametrize("copying", ["job.part", "job.tmp", "job~", ".job", "@job"])
@@ -84,7 +84,7 @@ def test_the_final_rename_of_a_copy_starts_it_at_once(patient: TestSpool, copyin
 
 def test_a_submitted_folder_starts_at_once(patient: TestSpool) -> None:
     patient.qm("submit", str(patient.make("submitted", "true")))
-    patient.wait_for("submitted", patient.done)
+    assert patient.record(patient.wait_for("submitted", patient.done))["state"] == "done"
 
 
 def test_many_moved_folders_all_start_without_settling(patient: TestSpool) -> None:
@@ -217,7 +217,7 @@ def test_a_client_that_renames_every_file_into_place_is_understood(any_spool: Te
 @pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not installed")
 def test_rsync_copies_a_job_in(any_spool: TestSpool) -> None:
     subprocess.run(["rsync", "-a", any_spool.make("synced", "true"), any_spool.queue], check=True)
-    any_spool.wait_for("synced", any_spool.done)
+    assert any_spool.record(any_spool.wait_for("synced", any_spool.done))["state"] == "done"
 
 
 def test_many_folders_copied_at_once_all_run(any_spool: TestSpool) -> None:

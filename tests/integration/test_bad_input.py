@@ -187,7 +187,8 @@ GOOD_FILES = {
 
 @pytest.mark.parametrize("case", GOOD_FILES)
 def test_an_odd_job_file_that_can_be_understood_runs(counted: TestSpool, case: str) -> None:
-    counted.wait_for(drop_file(counted, *GOOD_FILES[case]), counted.done)
+    folder = counted.wait_for(drop_file(counted, *GOOD_FILES[case]), counted.done)
+    assert counted.record(folder)["state"] == "done"
 
 
 # --- job files that are no files -----------------------------------------------------------------------------
@@ -458,7 +459,7 @@ def test_a_folder_tree_that_is_very_deep_runs(counted: TestSpool) -> None:
     made = counted.make(name, "true")
     subprocess.run(["mkdir", "-p", made / "/".join(["d"] * 400)], check=True)
     shutil.move(made, counted.queue / name)
-    counted.wait_for(name, counted.done)
+    assert counted.record(counted.wait_for(name, counted.done))["state"] == "done"
 
 
 # --- the configuration and the log ---------------------------------------------------------------------------

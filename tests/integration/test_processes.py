@@ -384,7 +384,7 @@ def test_a_job_that_is_to_go_on_still_does_so_after_a_restart(any_spool: TestSpo
     any_spool.stop(signal.SIGKILL)
     any_spool.start()
     go.touch()
-    any_spool.wait_for("paused", any_spool.done)
+    assert any_spool.record(any_spool.wait_for("paused", any_spool.done))["state"] == "done"
 
 
 def test_a_paused_job_can_be_killed_and_takes_its_term(make_spool: MakeSpool, tmp_path: Path) -> None:

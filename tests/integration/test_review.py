@@ -166,7 +166,7 @@ def test_an_environment_file_that_is_none_stops_no_other_job(kind: str, spool: T
     kept = made / ".qm/env"
     {"link": lambda: kept.symlink_to("/etc/passwd"), "fifo": lambda: os.mkfifo(kept), "folder": kept.mkdir}[kind]()
     os.rename(made, spool.queue / "odd")
-    spool.wait_for("odd")
+    assert spool.record(spool.wait_for("odd"))["state"] in ("done", "failed")
     runs_another(spool)
 
 
@@ -491,6 +491,7 @@ def test_one_unreadable_folder_below_a_job_does_not_hide_the_rest(make_spool: Ma
     (made / "closed").chmod(0o400)  # may be listed, but nothing in it looked at
     os.rename(made, spool.queue / "half")
     folder = spool.wait_for("half", spool.done)
+    assert spool.record(folder)["state"] == "done"
     (folder / "closed").chmod(0o700)
 
 
