@@ -13,11 +13,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from qm.vocabulary.errors import ConfigError
-from qm.vocabulary.ini import IniError, read_ini
+from qm.vocabulary.ini import IniError, Section, read_ini
 from qm.vocabulary.values import memory
 
 SERVER = "QMServer"
 WEB = "WEB_QMserver"
+GROUP = "Group"
+MAX_PARALLEL = "max_parallel"
+"""`[Group NAME]` has this one key: at most so many jobs of the group run at a time."""
 
 JOB_FILES = ("proc_config.cfg", "info.xml", "infos.xml", "job.sh")
 """The names of job files: the first that a folder has is read."""
@@ -47,7 +50,10 @@ class WebSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One QMserv.cfg. `file` is its path, `folder` QM_FOLDER resolved against it; times are in seconds."""
+    """One QMserv.cfg. `file` is its path, `folder` QM_FOLDER resolved against it; times are in seconds, sizes in bytes.
+
+    `groups` has a pair for each `[Group NAME]`: its name and its max_parallel.
+    """
 
     file: str
     folder: str
@@ -62,6 +68,11 @@ class Settings:
     poll_interval: float = 3.0
     kill_grace: float = 10.0
     portable: bool = False
+    limit_processors: bool = True
+    max_memory: int | None = None  # None: what the machine has, less a reserve
+    max_gpus: int | None = None  # None: those that the driver lists
+    disk_reserve: int = 100 << 20
+    groups: tuple[tuple[str, int], ...] = ()
     web: WebSettings = WebSettings()
 
 
@@ -74,8 +85,13 @@ def _folder(text: str) -> str:
     return text
 
 
-def _processors(text: str) -> int | None:
-    return None if text.lower() == "auto" else _whole(1, 1_000_000)(text)
+def _auto(read: Callable[[str], int]) -> Callable[[str], int | None]:
+    """Reads `auto` as None: whatever the machine has."""
+    return lambda text: None if text.lower() == "auto" else read(text)
+
+
+def _size(text: str) -> int:
+    return 0 if text == "0" else memory(text)
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:
@@ -124,6 +140,10 @@ def _host(text: str) -> str:
     return text
 
 
+def _affinity(text: str) -> bool:
+    return _choice("affinity", "none")(text) == "affinity"
+
+
 def _address(text: str) -> str:
     if text.lower() in ("", "none"):
         return ""
@@ -162,7 +182,7 @@ KEYS = (
     Key(SERVER, "QM_FOLDER", "folder", _folder, ".",
         "a folder, absolute or relative to this file",
         "The folder that holds QM_qJobs, QM_Jobs, QM_dJobs and QM_lost+found."),
-    Key(SERVER, "MaxNbProcessors", "max_processors", _processors, "auto",
+    Key(SERVER, "MaxNbProcessors", "max_processors", _auto(_whole(1, 1_000_000)), "auto",
         "a whole number of 1 or more, or auto",
         "How many processors the running jobs may have together; auto: those of the machine."),
     Key(SERVER, "launch_type", "launch_type", _choice("non-blocking", "blocking", "slurm", "gridengine"),
@@ -184,6 +204,14 @@ KEYS = (
         "How often the folders are looked through, whatever events were seen."),
     Key(SERVER, "Kill_Grace", "kill_grace", _seconds(0), "10", "seconds, 0 or more",
         "How long a job that is killed may take to end by itself (between SIGTERM and SIGKILL)."),
+    Key(SERVER, "Limit_Processors", "limit_processors", _affinity, "affinity", "affinity or none",
+        "Give each job processors of its own (only while MaxNbProcessors is not above those there are), or none."),
+    Key(SERVER, "MaxMemory", "max_memory", _auto(memory), "auto", "bytes, or 512M, 64G, or auto",
+        "How much memory the running jobs may ask for together (key mem); auto: the machine's, less a reserve."),
+    Key(SERVER, "MaxGPUs", "max_gpus", _auto(_whole(0, 10_000)), "auto", "a whole number of 0 or more, or auto",
+        "How many GPUs there are to hand out (key gpus); auto: those that nvidia-smi lists."),
+    Key(SERVER, "Disk_Reserve", "disk_reserve", _size, "100M", "bytes, or 512M, 10G; 0 for none",
+        "No job is started while less than that is free where QM_FOLDER lies."),
     Key(SERVER, "Portable", "portable", _truth, "False", TRUTH,
         "Use only what every system has: polling instead of events, psutil instead of pidfd."),
     Key(SERVER, "Debug", "debug", _truth, "False", TRUTH,
@@ -227,7 +255,12 @@ def read_settings(text: str, file: str) -> Settings:
     except IniError as err:
         raise ConfigError(f"{file}, line {err.line}: {err}") from err
     values = {(key.section, key.field): key.read(key.default) for key in KEYS}
+    groups: dict[str, int] = {}
     for section in sections:
+        if section.name.lower().startswith(f"{GROUP.lower()} "):
+            group = section.name[len(GROUP) :].strip()
+            groups[group] = _most_parallel(group, section, file)
+            continue
         name = _section(section.name, f"{file}, line {section.line}")
         for entry in section.entries:
             where = f"{file}, line {entry.line}"
@@ -238,7 +271,24 @@ def read_settings(text: str, file: str) -> Settings:
     server["folder"] = str(PurePath(file).parent / server["folder"])
     if web["users_file"]:
         web["users_file"] = str(PurePath(file).parent / web["users_file"])
-    return Settings(file=file, web=WebSettings(**web), **server)
+    return Settings(file=file, groups=tuple(groups.items()), web=WebSettings(**web), **server)
+
+
+def _most_parallel(group: str, section: Section, file: str) -> int:
+    """What `[Group NAME]` says. Names of groups are as jobs write them: case counts."""
+    found = None
+    for entry in section.entries:
+        where = f"{file}, line {entry.line}: [{GROUP} {group}] {entry.key}"
+        if entry.key.lower() != MAX_PARALLEL:
+            raise ConfigError(f"{where} is not known; accepted: {MAX_PARALLEL}")
+        try:
+            found = _whole(1, 1_000_000)(entry.value)
+        except ValueError:
+            text = f"{where} = {entry.value!r} is not understood; accepted: a whole number of 1 or more"
+            raise ConfigError(text) from None
+    if found is None:
+        raise ConfigError(f"{file}, line {section.line}: [{GROUP} {group}] needs {MAX_PARALLEL} : a whole number")
+    return found
 
 
 def _section(name: str, where: str) -> str:
@@ -247,7 +297,7 @@ def _section(name: str, where: str) -> str:
         return sections[name.lower()]
     meant = nearest(name, list(sections.values()))
     hint = f"did you mean [{meant}]? " if meant else ""
-    raise ConfigError(f"{where}: section [{name}] is not known; {hint}accepted: [{SERVER}], [{WEB}]")
+    raise ConfigError(f"{where}: section [{name}] is not known; {hint}accepted: [{SERVER}], [{WEB}], [{GROUP} NAME]")
 
 
 def _key(section: str, name: str, where: str) -> Key:
@@ -295,4 +345,5 @@ def default_config() -> str:
                     f"# Accepted: {key.accepted}",
                     f"{key.name} : {key.default}",
                 ]
+    lines += ["", "# Jobs with `group : io` run at most two at a time:", f"# [{GROUP} io]", f"# {MAX_PARALLEL} : 2"]
     return "\n".join(lines) + "\n"

@@ -78,27 +78,27 @@ class Key:
 KEYS = (
     Key("script", values.line, "required", "the command, run by the shell inside the job folder"),
     Key("nb_proc", values.positive, "1", "processors; more than MaxNbProcessors is lowered to it"),
-    Key("mem", values.memory, "none", "memory limit: 512M, 2G", obeyed=False),
-    Key("gpus", values.natural, "0", "how many GPUs", obeyed=False),
+    Key("mem", values.memory, "none", "memory limit: 512M, 2G"),
+    Key("gpus", values.natural, "0", "how many GPUs"),
     Key("e_mail", values.address, "none", "who is told (e-mail in info.xml)", obeyed=False),
     Key("mail_type", values.mail_types, "end", "when: end, fail, start, none, digest", obeyed=False),
     Key("info", values.line, "empty", "a description, shown in lists"),
     Key("size", values.line, "none", "shown in lists"),
     Key("priority", values.whole, "0", "higher first, may be negative"),
-    Key("wall_time", values.seconds, "none", "how long it may run: 90, 15m, 01:30:00, 2-00:00:00", obeyed=False),
-    Key("attempts", values.positive, "1", "how often to try at most (so far: after the machine was lost)"),
-    Key("retry_on", values.statuses, "any", "try again only after these exit statuses", obeyed=False),
-    Key("error_time", values.seconds, "600", "wait before the next attempt", obeyed=False),
-    Key("error_backoff", values.factor, "1", "what multiplies error_time each time", obeyed=False),
-    Key("defer_time", values.seconds, "300", "wait before the next run after exit status 75", obeyed=False),
-    Key("defer_max", values.seconds, "3600", "after so long of deferring: inactive", obeyed=False),
-    Key("zombie_time", values.seconds, "none", "flagged after so long without output and CPU", obeyed=False),
-    Key("zombie_kill", values.boolean, "no", "end it then", obeyed=False),
-    Key("group", values.line, "none", "the group that max_parallel counts", obeyed=False),
-    Key("max_parallel", values.positive, "none", "how many jobs of this group at a time", obeyed=False),
-    Key("after", values.after, "none", "names or ids that must be done first; afterany:NAME", obeyed=False),
-    Key("array", values.array, "none", "tasks: 0-99, 1-9:2, 1,5,7, 0-99%4", obeyed=False),
-    Key("begin", values.begin, "now", "not before: 22:00, +2h, 2026-01-31T22:00", obeyed=False),
+    Key("wall_time", values.seconds, "none", "how long it may run: 90, 15m, 01:30:00, 2-00:00:00"),
+    Key("attempts", values.positive, "1", "how often to try at most"),
+    Key("retry_on", values.statuses, "any", "try again only after these exit statuses"),
+    Key("error_time", values.seconds, "600", "wait before the next attempt, after a failure or a timeout"),
+    Key("error_backoff", values.factor, "1", "what multiplies error_time each time"),
+    Key("defer_time", values.seconds, "300", "wait before the next run after exit status 75"),
+    Key("defer_max", values.seconds, "3600", "after so long of deferring: inactive"),
+    Key("zombie_time", values.seconds, "none", "flagged after so long without output and CPU"),
+    Key("zombie_kill", values.boolean, "no", "end it then"),
+    Key("group", values.line, "none", "the group that max_parallel counts"),
+    Key("max_parallel", values.positive, "none", "how many jobs of this group (without one: of this name) at a time"),
+    Key("after", values.after, "none", "names or ids that must be done first; afterany:NAME"),
+    Key("array", values.array, "none", "tasks: 0-99, 1-9:2, 1,5,7, 0-99%4"),
+    Key("begin", values.begin, "now", "not before: 22:00, +2h, 2026-01-31T22:00"),
     Key("hold", values.boolean, "no", "arrives as held"),
     Key("chdir", values.path, "the job folder", "where the script runs"),
     Key("output", values.path, "process.log", "another file for standard output"),
@@ -222,7 +222,10 @@ _values = attrgetter(*_FIELDS)
 _DEFAULT_VALUES = _values(_DEFAULTS)
 _TUPLES = {"interpreter": str, "mail_type": str, "retry_on": int, "after": str}
 _LEAST = {"nb_proc": 1, "attempts": 1, "ntasks": 1, "gpus": 0, "mem": 1, "max_parallel": 1}
-_NUMBERS = frozenset(("int", "float"))
+_LEAST |= {"error_backoff": 1, "error_time": 0, "wall_time": 0, "defer_time": 0, "defer_max": 0, "zombie_time": 0}
+_MOST = {"float": 1e12, "int": values.MAX_MEMORY}
+_TEXTS = {"array": values.array, "begin": values.begin}
+"""Texts that are read again when they are needed: one in a record must be as good as one in a job file."""
 
 
 def not_obeyed(options: Options) -> list[str]:
@@ -253,11 +256,13 @@ def _restored(name: str, value: Any) -> Any:
         return tuple((str(variable), str(text)) for variable, text in value)
     if name in _TUPLES and isinstance(value, list | tuple):
         good, value = all(type(item) is _TUPLES[name] for item in value), tuple(value)
-    elif kind in _NUMBERS:
-        good = type(value) is int or (kind == "float" and type(value) is float and value == value)
-        good = good and value >= _LEAST.get(name, value)
+    elif kind in _MOST:
+        good = type(value) is int or (kind == "float" and type(value) is float)
+        good = good and _LEAST.get(name, -_MOST[kind]) <= value <= _MOST[kind]  # false for nan, too
     else:
         good = type(value).__name__ == kind
+        if good and value and name in _TEXTS:
+            good = _TEXTS[name](value) == value
     if not good:
         raise ValueError(f"{name} cannot be {shortened(repr(value))}")
     return value

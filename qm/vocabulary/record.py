@@ -16,6 +16,7 @@ from qm.vocabulary import options as option_table
 from qm.vocabulary.errors import JobFileError
 from qm.vocabulary.options import Options
 from qm.vocabulary.states import Place, State
+from qm.vocabulary.values import MAX_TASKS
 
 FORMAT = 1
 
@@ -41,6 +42,45 @@ class Run(NamedTuple):
     signal: int | None = None
 
 
+class Dependency(NamedTuple):
+    """One job that must come first (key `after`), bound once to an id, which is "" until a job of that name is there.
+
+    `any_end` is afterany: ended in whatever way is enough. `met`: nothing more is waited for.
+    """
+
+    name: str
+    id: str = ""
+    any_end: bool = False
+    met: bool = False
+
+
+class Tasks(NamedTuple):
+    """How far an array is: how many tasks it has, how many are done, failed (for good) and running."""
+
+    total: int
+    done: int = 0
+    failed: int = 0
+    running: int = 0
+
+
+class Task(NamedTuple):
+    """What is run once: a whole job (`number` None), or one task of its array. `attempt` counts its starts from 1."""
+
+    job_id: str
+    number: int | None
+    attempt: int
+
+    @property
+    def key(self) -> str:
+        """What tells it from everything else that runs: the job's id, for a task of an array `id.7`."""
+        return self.job_id if self.number is None else f"{self.job_id}.{self.number}"
+
+    @property
+    def label(self) -> str:
+        """What its files are called: `1` for the first attempt of a job, `7.1` for that of an array's task 7."""
+        return str(self.attempt) if self.number is None else f"{self.number}.{self.attempt}"
+
+
 _NO_OVERRIDES: Mapping[str, str] = MappingProxyType({})
 _NO_OPTIONS = Options()
 
@@ -49,8 +89,11 @@ class Record(NamedTuple):
     """One job. Times are UTC epoch seconds, memory is bytes, processors are CPU numbers.
 
     `ending` is the event by which QM is ending a job that is still active, or `resume` for a paused one that
-    waits for processors to go on, else "". (A named tuple, since the
-    daemon makes five of them for each job, and a frozen dataclass takes four times as long.)
+    waits for processors to go on, else "". Nothing is started before `not_before`. `deferred` is for how many seconds
+    it has been deferred in a row, `retried` how many runs of the history lie before the last `qm retry`. `wall_end` is
+    when its wall_time is over (monotonic seconds of the boot in `ticket`), `wall_left` what a paused one has left.
+    `after` and `tasks` are what it waits for, and how far its array is. (A named tuple, since the daemon makes five of
+    them for each job, and a frozen dataclass takes four times as long.)
     """
 
     id: str
@@ -78,6 +121,13 @@ class Record(NamedTuple):
     notes: tuple[str, ...] = ()
     tree: Survey = Survey()
     history: tuple[Run, ...] = ()
+    not_before: float | None = None
+    deferred: float = 0.0
+    retried: int = 0
+    wall_end: float | None = None
+    wall_left: float | None = None
+    after: tuple[Dependency, ...] = ()
+    tasks: Tasks | None = None
 
     @property
     def effective(self) -> Options:
@@ -95,7 +145,8 @@ class Job(NamedTuple):
 
 _PLAIN = tuple(
     "id name owner submitted reason ending started finished attempt exit_status signal nb_proc "
-    "launcher ticket cpu_seconds peak_memory job_file processors gpus notes tree".split()
+    "launcher ticket cpu_seconds peak_memory job_file processors gpus notes tree "
+    "not_before deferred retried wall_end wall_left tasks".split()
 )
 _plain_values = attrgetter(*_PLAIN)
 _encode = json.JSONEncoder(check_circular=False).encode
@@ -107,6 +158,7 @@ def to_json(record: Record) -> dict[str, Any]:
     data.update(zip(_PLAIN, _plain_values(record), strict=True))
     data["options"] = option_table.to_json(record.options)
     data["overrides"] = dict(record.overrides)
+    data["after"] = [dependency._asdict() for dependency in record.after]
     data["history"] = [run._asdict() for run in record.history]
     return data
 
@@ -132,11 +184,13 @@ def _from_json(raw: dict[str, Any]) -> Record:
     for name in ("processors", "gpus", "notes"):
         plain[name] = tuple(plain.get(name, ()))
     plain["tree"] = Survey(*map(int, plain.get("tree", ())))
+    plain["tasks"] = Tasks(*map(int, plain["tasks"])) if plain.get("tasks") else None
     overrides = {str(key): str(value) for key, value in raw.get("overrides", {}).items()}
     record = Record(
         state=State(raw["state"]),
         options=option_table.from_json(raw["options"]) if raw.get("options") else _NO_OPTIONS,
         overrides=overrides or _NO_OVERRIDES,
+        after=tuple(_dependency(one) for one in raw.get("after", ())),
         history=tuple(Run(**{name: run.get(name) for name in Run._fields}) for run in raw.get("history", ())),
         **plain,
     )
@@ -144,10 +198,15 @@ def _from_json(raw: dict[str, Any]) -> Record:
     return record
 
 
+def _dependency(raw: Mapping[str, Any]) -> Dependency:
+    return Dependency(str(raw["name"]), str(raw["id"]), bool(raw["any_end"]), bool(raw["met"]))
+
+
 def _check(record: Record) -> None:
     """A record lies where its job may write: nothing in it may end the daemon or lead out of the spool. ValueError."""
     texts = (record.owner, record.reason, record.ending, record.launcher, record.ticket, record.job_file, *record.notes)
-    times = [record.submitted, record.started, record.finished]
+    times = [record.submitted, record.started, record.finished, record.not_before, record.deferred]
+    times += [record.wall_end, record.wall_left]
     for run in record.history:
         times += [run.started, run.finished]
     whole = (record.exit_status, record.signal, record.peak_memory)
@@ -163,9 +222,11 @@ def _check(record: Record) -> None:
         and all(number is None or type(number) is int for number in whole)
         and all(type(number) is int and 0 <= number < 1 << 31 for number in (*record.processors, *record.gpus))
         and type(record.attempt) is type(record.nb_proc) is int
+        and type(record.retried) is int
         and record.attempt >= 0
         and record.nb_proc >= 1
         and (record.cpu_seconds is None or record.cpu_seconds >= 0)
+        and (record.tasks is None or 0 <= min(record.tasks) <= max(record.tasks) <= MAX_TASKS)
     )
     if not good:
         raise ValueError("no record that QM wrote")

@@ -111,6 +111,7 @@ _ENDINGS = {
     Event.KILL: State.KILLED,
     Event.LOSE: State.LOST,
     Event.DEFER: State.DEFERRED,
+    Event.EXPIRE: State.INACTIVE,
     Event.TRY_AGAIN: State.DEFERRED,
     Event.VOID: State.PENDING,
 }
@@ -130,12 +131,18 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
         Event.SKIP: State.SKIPPED,
         Event.KILL: State.KILLED,
     },
-    State.HELD: {Event.RELEASE: State.PENDING, Event.KILL: State.KILLED},
+    State.HELD: {
+        Event.RELEASE: State.PENDING,
+        Event.REJECT: State.INVALID,
+        Event.SKIP: State.SKIPPED,
+        Event.KILL: State.KILLED,
+    },
     State.DEFERRED: {
         Event.DUE: State.PENDING,
         Event.RETRY: State.PENDING,
         Event.HOLD: State.HELD,
-        Event.EXPIRE: State.INACTIVE,
+        Event.REJECT: State.INVALID,
+        Event.SKIP: State.SKIPPED,
         Event.KILL: State.KILLED,
     },
     State.SUBMITTED: {Event.BEGIN: State.RUNNING, **_ENDINGS},

@@ -166,8 +166,8 @@ def test_a_wrong_value_is_told_with_its_line() -> None:
 
 
 def test_keys_that_are_only_kept_so_far_are_noted() -> None:
-    notes = read_job_file(CONFIG, b"[QMOptions]\nscript : x\nmem : 2G\narray : 0-9\n").notes
-    assert notes == ("kept, but not obeyed by this version of QM: mem, array",)
+    notes = read_job_file(CONFIG, b"[QMOptions]\nscript : x\nthen : next\nschedule : @daily\n").notes
+    assert notes == ("kept, but not obeyed by this version of QM: then, schedule",)
 
 
 # --- info.xml ----------------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ def test_variables_keep_their_case() -> None:
 
 
 def test_keys_that_are_only_kept_so_far_are_named() -> None:
-    assert not_obeyed(options(mem="2G", nb_proc="2")) == ["mem"]
+    assert not_obeyed(options(then="next", nb_proc="2")) == ["then"]
 
 
 # --- what cannot be read -----------------------------------------------------------------------------------
@@ -253,6 +253,7 @@ def test_names_of_a_later_version_are_left_out() -> None:
         {"script": ["x"]}, {"script": None}, {"after": "abc"}, {"after": [1]}, {"interpreter": 5},
         {"retry_on": ["1"]}, {"env": [["a"]]}, {"env": "ab"}, {"hold": "no"}, {"wall_time": "x"},
         {"wall_time": float("nan")}, {"mem": "1G"}, {"priority": []}, {"ntasks": 0},
+        {"array": "many"}, {"begin": "soon"}, {"error_backoff": 0}, {"error_time": -1}, {"defer_time": float("inf")},
     ],
 )  # fmt: skip
 def test_a_record_with_nonsense_in_it_is_refused(raw: dict[str, Any]) -> None:
