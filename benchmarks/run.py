@@ -21,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 
 import dashboard
+import decision
 import deep
 import drain
 import idle
@@ -35,6 +36,7 @@ MEASURES: dict[str, Callable[[Settings], Table]] = {
     "drain": drain.measure,
     "idle": idle.measure,
     "deep": deep.measure,
+    "decision": decision.measure,
     "dashboard": dashboard.measure,
     "logs": logs.measure,
 }

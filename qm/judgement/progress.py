@@ -23,6 +23,8 @@ import math
 import re
 from dataclasses import dataclass
 
+from qm.vocabulary.record import Tasks
+
 STARTED = "Job started by QM at:"
 FINISHED = "Job finished at:"
 LONGEST_TEXT = 200  # characters of the line that are kept for display
@@ -131,6 +133,14 @@ def _in_progress_line(line: str) -> Progress | None:
     if value > 1 + 1e-9:  # a sum of steps may end a rounding error above 1
         return None
     return Progress(min(value, 1.0), _shown(message or "", 0))
+
+
+def array_progress(tasks: Tasks) -> Progress | None:
+    """How far an array is: the tasks that ended, however they did, of all. None for one without tasks."""
+    if tasks.total < 1:
+        return None
+    failed = f", {tasks.failed} failed" if tasks.failed else ""
+    return Progress(min(1.0, (tasks.done + tasks.failed) / tasks.total), f"{tasks.done} / {tasks.total}{failed}")
 
 
 def remaining(fraction: float, elapsed: float) -> float | None:

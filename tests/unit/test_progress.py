@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qm.judgement.progress import LONGEST_TEXT, Progress, read_progress, read_progress_file, remaining
+from qm.judgement.progress import (
+    LONGEST_TEXT,
+    Progress,
+    array_progress,
+    read_progress,
+    read_progress_file,
+    remaining,
+)
+from qm.vocabulary.record import Tasks
 
 LOG = b"Job started by QM at: 2026-01-31T12:00:00\n"
 
@@ -228,3 +236,10 @@ def test_hostile_input_takes_linear_time(piece: bytes) -> None:
         check(read_progress(head + data))
         check(read_progress_file(head + data))
     assert time.process_time() - begun < 10  # linear: 0.2 s at most; quadratic: an hour
+
+
+def test_an_array_is_as_far_as_its_tasks_have_ended() -> None:
+    assert array_progress(Tasks(100, 61, 2, 4)) == Progress(0.63, "61 / 100, 2 failed")
+    assert array_progress(Tasks(100, 61, 0, 4)) == Progress(0.61, "61 / 100")
+    assert array_progress(Tasks(0)) is None
+    assert array_progress(Tasks(2, 5, 5)) == Progress(1.0, "5 / 2, 5 failed"), "a record may say anything"
