@@ -61,7 +61,7 @@ def serve(config: str | None, until_empty: bool = False, step: Callable[[str], N
     except OSError as err:
         raise ConfigError(f"{spool.paths.log}: {err.strerror}; the daemon must be able to write its log") from err
     gc.set_threshold(50_000, 20, 50)  # thousands of records that live long: look for garbage less often
-    launcher = LocalLauncher(settings.folder, settings.kill_grace, settings.portable, step=step)
+    launcher = LocalLauncher(settings.folder, settings.kill_grace, settings.portable, step=step, log=log)
     Manager(settings, spool, launcher, log, lambda: read_settings(file), until_empty).run()
     return 0
 

@@ -16,9 +16,13 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from qm.daemon.arrays import Arrays
+from qm.daemon.dependencies import Dependencies
+from qm.daemon.ending import Ending
+from qm.daemon.filing import Filing
 from qm.daemon.queue import Queue
 from qm.daemon.reception import Reception
-from qm.daemon.running import Running
+from qm.daemon.starting import Starting
 from qm.daemon.takeover import TakeOver
 from qm.daemon.verbs import Verbs
 from qm.launchers.base import Launcher
@@ -54,9 +58,19 @@ class Manager:
         self._until_empty = until_empty
         self._queue = Queue(settings)
         self._reception = Reception(settings, spool, self._queue, log)
-        self._running = Running(settings, spool, self._queue, self._reception, launcher, log)
-        self._verbs = Verbs(spool, self._queue, self._running, launcher, log)
-        self._take_over = TakeOver(spool, self._queue, self._reception, self._running, launcher, log)
+        self._filing = Filing(spool, self._queue, log)
+        self._arrays = Arrays(spool, self._queue, self._filing, launcher, log)
+        self._ending = Ending(spool, self._queue, self._filing, self._arrays, launcher, log)
+        self._starting = Starting(
+            settings, spool, self._queue, self._reception, self._filing, self._arrays, self._ending, launcher, log
+        )
+        self._dependencies = Dependencies(spool, self._queue, self._reception, self._filing, log)
+        self._verbs = Verbs(
+            spool, self._queue, self._reception, self._filing, self._arrays, self._ending, launcher, log
+        )
+        self._take_over = TakeOver(
+            spool, self._queue, self._reception, self._filing, self._arrays, self._ending, launcher, log
+        )
         self._lock = Lock(spool.paths.lock)
         self._events: Inotify | None = None
         self._selector = selectors.DefaultSelector()
@@ -114,15 +128,19 @@ class Manager:
             self._obey()
         self._reception.hear(news)
         if news.left_jobs:
-            self._running.check_presence(news.left_jobs)
-        self._running.collect()
+            self._ending.check_presence(news.left_jobs)
+        self._ending.collect()
         self._start()  # before anything is filed, so that the processors have work meanwhile
-        self._running.file_ended()
+        self._ending.file_ended()
         self._reception.look()
         if self._verbs.postponed:
             self._obey()
+        self._dependencies.settle()
+        wake_at = self._starting.wake()
         self._start()
-        dues = (self._reception.due(), self._launcher.tick(), self._running.waits_until(), self._scan_at)
+        tick_at = self._launcher.tick()
+        limit_at = self._ending.enforce()
+        dues = (self._reception.due(), tick_at, limit_at, wake_at, self._starting.waits_until(), self._scan_at)
         return min(at for at in dues if at is not None)
 
     def _news(self) -> News:
@@ -135,9 +153,10 @@ class Manager:
         with self._patiently("look through the folders"):
             self._keep_hold()
             self._reception.scan()
-            self._running.check_presence({entry.job.folder for entry in self._queue.active.values()})
-            self._running.file_again()
+            self._ending.check_presence({entry.job.folder for entry in self._queue.active.values()})
+            self._filing.try_again()
             self._take_over.again()
+            self._starting.explain(self._verbs.draining)
         if now >= self._housekeeping_at:
             self._housekeeping_at = now + HOUSEKEEPING_EVERY
             requests.forget_old_answers(self._spool.paths, time.time())
@@ -158,13 +177,12 @@ class Manager:
         """Paused jobs that are to go on come before new ones: these wait until no processors are missing to those."""
         if not self._verbs.resume_paused():
             return
-        while not self._stopped and not self._verbs.draining and self._running.start_next():
+        while not self._stopped and not self._verbs.draining and self._starting.start_next():
             pass
 
     def _is_empty(self) -> bool:
-        """Nothing arrives, waits or runs. Held jobs do not count."""
-        busy = self._reception.busy() or len(self._queue.line) or self._queue.active or self._running.busy()
-        if busy:
+        """Nothing arrives, waits or runs. What may not begin yet does not count: see Queue.is_idle."""
+        if self._reception.busy() or not self._queue.is_idle() or self._filing.busy():
             return False
         with self._patiently("look through the folders"):
             self._reception.scan()
@@ -234,7 +252,8 @@ class Manager:
         if (settings.folder, settings.portable) != (self.settings.folder, self.settings.portable):
             self.log.error("the settings stay as they are: QM_FOLDER and Portable change only by a new start")
             return
-        self.settings = self._reception.settings = self._running.settings = settings
+        self.settings = self._starting.settings = settings
+        self._reception.apply(settings)
         self._queue.apply(settings)
         self._launcher.kill_grace = settings.kill_grace
         self._spool.failed_to = Place.DONE if settings.failed_jobs == "done" else Place.LOST

@@ -1,38 +1,82 @@
-"""What the daemon knows, in memory: the jobs that wait and those that are active. The folders are the truth."""
+"""What the daemon knows, in memory: the jobs that wait and those that are active. The folders are the truth.
+
+Invariant: `line` holds exactly what may be started now but for want of room: waiting jobs, and active arrays that
+have tasks left. What waits for a moment stands in `sleepers`, what waits for other jobs in neither.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
-from qm.judgement.waiting import Occupied, Ticket, WaitingLine
-from qm.spool.machine import usable_processors
+from qm.daemon.book import Book
+from qm.daemon.sleepers import Sleepers
+from qm.judgement.contradictions import impossible
+from qm.judgement.delays import longest_wait
+from qm.judgement.limits import Pulse
+from qm.judgement.processors import choose
+from qm.judgement.reasons import group_of
+from qm.judgement.waiting import Need, Occupied, Ticket, WaitingLine
+from qm.launchers.affinity import can_pin
+from qm.launchers.base import Start
+from qm.spool import machine
 from qm.vocabulary.config import Settings
 from qm.vocabulary.record import Job
 from qm.vocabulary.states import Event, Place, State
 
 
 @dataclass(slots=True)
+class Going:
+    """Something that runs: a job, or one task of its array.
+
+    `order` is the line's start counter. `wanted` is why QM is ending it. `wall_end` is when its wall_time is over,
+    `wall_left` while it is paused how much is left of it (monotonic seconds). `flagged`: it seems dead.
+    """
+
+    start: Start
+    order: int
+    wanted: Event | None = None
+    why: str = ""
+    wall_end: float | None = None
+    wall_left: float | None = None
+    pulse: Pulse = field(default_factory=lambda: Pulse(time.monotonic()))
+    flagged: bool = False
+
+
+@dataclass(slots=True)
 class Active:
-    """A job in QM_Jobs. `wanted` is why QM is ending it; `resuming` one that waits for processors to go on."""
+    """A job in QM_Jobs, with what runs of it by key. `book` is for an array.
+
+    `wanted` is why QM is ending the whole job; `resuming` one that waits for processors to go on.
+    """
 
     job: Job
+    runs: dict[str, Going] = field(default_factory=dict)
+    book: Book | None = None
     wanted: Event | None = None
     reason: str = ""
     resuming: bool = False
     gone: bool = False
-    finished: float | None = None
 
     @property
-    def occupies(self) -> bool:
-        """Does it use its processors now?"""
-        return self.job.record.state is not State.PAUSED
+    def paused(self) -> bool:
+        """Are its processors free for others?"""
+        return self.job.record.state is State.PAUSED
+
+    def need(self) -> Need:
+        """What each of its runs needs."""
+        record = self.job.record
+        options = record.effective
+        return Need(0 if self.paused else record.nb_proc, options.mem or 0, options.gpus)
 
 
 class Queue:
-    """`waiting` by folder name in QM_qJobs, `active` by id; `line` has those of `waiting` that may start.
+    """`waiting` by folder name in QM_qJobs, `active` by id; `line` has those that may start.
 
     `unfiled` are jobs in QM_Jobs that have ended but cannot be filed yet, with how process.log says it;
-    `not_taken_over` folders of an earlier daemon's jobs that the system was in the way of.
+    `not_taken_over` folders of an earlier daemon's jobs that the system was in the way of. `came` and `ended` is what
+    jobs that wait for others have to be told: ids that are new, and ids with what became of them (None: taken away).
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -40,41 +84,89 @@ class Queue:
         self.active: dict[str, Active] = {}
         self.unfiled: list[tuple[Job, str]] = []
         self.not_taken_over: set[tuple[Place, str]] = set()
+        self.sleepers = Sleepers()
+        self.came: list[str] = []
+        self.ended: list[tuple[str, State | None]] = []
         self._ids: dict[str, str] = {}
+        self._names: dict[str, set[str]] = {}
         self._orders = 0
         self.apply(settings)
 
     def apply(self, settings: Settings) -> None:
         """Take new settings: everybody stands in line anew."""
-        self.limit = settings.max_processors or usable_processors()
-        self.line = WaitingLine(self.limit, one_at_a_time=settings.launch_type == "blocking")
+        self.limits = machine.limits(settings)
+        self.gpus = machine.gpu_numbers(settings)
+        self._cpus = machine.cpus() if settings.limit_processors and can_pin(self.limits.processors) else []
+        self.line = WaitingLine(self.limits, one_at_a_time=settings.launch_type == "blocking")
+        for entry in self.active.values():
+            for going in sorted(entry.runs.values(), key=lambda going: going.order):
+                going.order = self.line.started()
+            self.offer(entry)
         for job in sorted(self.waiting.values(), key=lambda job: job.record.submitted):
             self._stand_in_line(job)
+
+    @property
+    def limit(self) -> int:
+        """MaxNbProcessors."""
+        return self.limits.processors
 
     def width(self, job: Job) -> int:
         """The processors a job gets: what it asks for, lowered to what there is."""
         return min(job.record.effective.nb_proc, self.limit)
 
+    # --- waiting -------------------------------------------------------------------------------------------
+
     def wait(self, job: Job) -> None:
         """A job waits, from now on or with a new record."""
         self.waiting[job.folder] = job
         self._ids[job.record.id] = job.folder
-        self.line.remove(job.folder)
+        self._names.setdefault(job.record.name, set()).add(job.record.id)
+        self.line.remove(job.record.id)
+        self.sleepers.wake(job.record.id)
         self._stand_in_line(job)
 
     def _stand_in_line(self, job: Job) -> None:
+        record, options = job.record, job.record.effective
+        if record.state not in (State.PENDING, State.DEFERRED):
+            return
+        if record.not_before is not None and not self._is_due(job):
+            return
+        unbound = len(record.after) < len(options.after)
+        if unbound or any(not dependency.met for dependency in record.after) or impossible(options, self.limits):
+            return
+        self.line.add(self._ticket(job))
+
+    def _is_due(self, job: Job) -> bool:
+        """May it start by the clock? It is woken when it may."""
         record = job.record
-        if record.state in (State.PENDING, State.DEFERRED):
-            self._orders += 1
-            priority = record.effective.priority
-            self.line.add(Ticket.of(job.folder, self.width(job), priority, record.submitted, self._orders))
+        if record.not_before is None or record.not_before <= time.time():
+            return True
+        self.sleepers.sleep(record.id, record.not_before, longest_wait(record))
+        return False
+
+    def _ticket(self, job: Job) -> Ticket:
+        record, options = job.record, job.record.effective
+        self._orders += 1
+        return Ticket.of(
+            record.id,
+            Need(self.width(job), options.mem or 0, options.gpus),
+            options.priority,
+            record.submitted,
+            self._orders,
+            wall_time=options.wall_time or None,
+            group=group_of(options, record.name),
+            at_most=options.max_parallel,
+        )
 
     def leave(self, folder: str) -> Job | None:
         """A job waits no longer."""
-        self.line.remove(folder)
         job = self.waiting.pop(folder, None)
         if job is not None:
             self._ids.pop(job.record.id, None)
+            self.line.remove(job.record.id)
+            self.sleepers.wake(job.record.id)
+            if job.record.id not in self.active:
+                self._forget_name(job)
         return job
 
     def waiting_by_id(self, job_id: str) -> Job | None:
@@ -86,21 +178,106 @@ class Queue:
         """Is a job with that id waiting or active?"""
         return job_id in self._ids or job_id in self.active
 
-    def occupied(self) -> list[Occupied]:
-        """What uses processors now."""
-        return [
-            Occupied(entry.job.record.nb_proc, entry.job.record.started or 0.0)
-            for entry in self.active.values()
-            if entry.occupies
-        ]
+    def is_idle(self) -> bool:
+        """Is nothing active and nothing to be started by itself?
 
-    def has_room_for(self, job: Job) -> bool:
-        """May a paused job go on now?"""
-        occupied = self.occupied()
-        if self.line.one_at_a_time and occupied:
+        Held jobs do not count, nor those that may not begin yet (key `begin`), nor who waits for such jobs, or for
+        jobs that are not there. A job that waits for its next attempt does.
+        """
+        if self.active or len(self.line) or self.came or self.ended:
             return False
-        return min(job.record.nb_proc, self.limit) <= self.limit - sum(other.width for other in occupied)
+        return not any(job.record.state is State.DEFERRED for job in self.waiting.values())
 
-    def next_to_start(self) -> str | None:
-        """The folder of the waiting job to start now, or None."""
-        return self.line.next_to_start(self.occupied())
+    def live(self, job_id: str) -> Job | None:
+        """The waiting or active job with that id."""
+        entry = self.active.get(job_id)
+        return entry.job if entry is not None else self.waiting_by_id(job_id)
+
+    def named(self, name: str) -> Iterator[Job]:
+        """The waiting and active jobs submitted under that name."""
+        for job_id in self._names.get(name, ()):
+            if (job := self.live(job_id)) is not None:
+                yield job
+
+    # --- active --------------------------------------------------------------------------------------------
+
+    def activate(self, entry: Active) -> None:
+        """A job is active from now on."""
+        record = entry.job.record
+        self.active[record.id] = entry
+        self._names.setdefault(record.name, set()).add(record.id)
+
+    def deactivate(self, entry: Active) -> None:
+        """Nothing of it runs any more; whether it is filed or waits again is decided by others."""
+        record = entry.job.record
+        self.active.pop(record.id, None)
+        self.line.remove(record.id)
+        for going in entry.runs.values():
+            self.sleepers.wake(going.start.task.key)
+        if record.id not in self._ids:
+            self._forget_name(entry.job)
+
+    def _forget_name(self, job: Job) -> None:
+        known = self._names.get(job.record.name)
+        if known is not None:
+            known.discard(job.record.id)
+            if not known:
+                del self._names[job.record.name]
+
+    def offer(self, entry: Active) -> None:
+        """An active array stands in line while it has tasks that may start."""
+        job_id = entry.job.record.id
+        may = entry.book is not None and entry.book.has_next(len(entry.runs)) and entry.wanted is None
+        if not may or entry.paused or entry.resuming or entry.gone:
+            self.line.remove(job_id)
+        elif job_id not in self.line:
+            self.line.add(self._ticket(entry.job))
+
+    def entry_of(self, key: str) -> Active | None:
+        """The active job to which the run with that key belongs."""
+        return self.active.get(key.partition(".")[0])
+
+    # --- room ----------------------------------------------------------------------------------------------
+
+    def occupied(self) -> list[Occupied]:
+        """What runs, or is paused and keeps its memory and its GPUs."""
+        now = time.monotonic()
+        found = []
+        for entry in self.active.values():
+            need, options = entry.need(), entry.job.record.effective
+            group = group_of(options, entry.job.record.name)
+            for going in entry.runs.values():
+                left = going.wall_end - now if going.wall_end is not None else None
+                found.append(Occupied(need, going.order, left, group))
+        return found
+
+    def has_room_for(self, entry: Active) -> bool:
+        """May a paused job go on now?"""
+        used = sum(other.need.processors for other in self.occupied())
+        if self.line.one_at_a_time and used:
+            return False
+        return min(entry.job.record.nb_proc * len(entry.runs), self.limit) <= self.limit - used
+
+    def next_to_start(self, available: Callable[[], int]) -> str | None:
+        """The id of the job to start now (of an active array: the next task of it), or None.
+
+        `available` is how many bytes of memory the machine has left.
+        """
+        if not len(self.line):
+            return None
+        return self.line.next_to_start(self.occupied(), available)
+
+    def choose_processors(self, width: int) -> tuple[int, ...]:
+        """The processors that a run of that width gets for itself; none where it is not bound to any."""
+        if not self._cpus:
+            return ()
+        going = (run for entry in self.active.values() if not entry.paused for run in entry.runs.values())
+        return choose(self._cpus, {number for run in going for number in run.start.processors}, width)
+
+    def choose_gpus(self, number: int) -> tuple[int, ...] | None:
+        """The GPUs that a run gets for itself; None where there are none to hand out."""
+        if not self.gpus:
+            return None
+        going = (run for entry in self.active.values() for run in entry.runs.values())
+        taken = {number for run in going for number in run.start.gpus or ()}
+        return tuple(free for free in self.gpus if free not in taken)[:number]

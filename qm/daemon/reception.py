@@ -6,26 +6,23 @@ looked at, and nothing else.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import time
 from collections import deque
 from collections.abc import Iterable
 
+from qm.daemon.acceptance import Acceptance, NoJobFile
 from qm.daemon.queue import Queue
 from qm.judgement.arrival import LOOK_AT_MOST_OFTEN, Arrival, Look, Sight, judge, marks_a_copy
-from qm.spool import joblog
 from qm.spool.events import News
-from qm.spool.files import FORBIDDEN, TRANSIENT, exists, read_regular
-from qm.spool.ids import new_id
+from qm.spool.files import FORBIDDEN, TRANSIENT, exists
 from qm.spool.spool import Spool
 from qm.spool.tree import survey, written_to
 from qm.vocabulary.config import Settings
-from qm.vocabulary.errors import Blocked, JobFileError, TryAgain
-from qm.vocabulary.jobfile import MAX_JOB_FILE, JobFile, read_job_file
+from qm.vocabulary.errors import Blocked, TryAgain
 from qm.vocabulary.record import Job, Record, Survey
-from qm.vocabulary.states import Event, Place, State, after
+from qm.vocabulary.states import Place
 
 BATCH = 2
 """Folders that came by rename and are received before the daemon looks at its running jobs again."""
@@ -35,16 +32,20 @@ class Reception:
     """Keeps the folders that are not yet jobs. `blocked` ones may not be touched by us, until they change."""
 
     def __init__(self, settings: Settings, spool: Spool, queue: Queue, log: logging.Logger) -> None:
-        self.settings = settings
+        self._settings = settings
         self._spool = spool
         self._queue = queue
         self._log = log
+        self._acceptance = Acceptance(settings, spool, queue, log)
         self._fresh: deque[Arrival] = deque()
         self._arrivals: dict[str, Arrival] = {}
-        self._former: dict[str, Record] = {}
         self._blocked: dict[str, tuple[int, int, int]] = {}
         self._mentioned: set[str] = set()
         self._next_look = 0.0
+
+    def apply(self, settings: Settings) -> None:
+        """Take new settings."""
+        self._settings = self._acceptance.settings = settings
 
     def __len__(self) -> int:
         return len(self._arrivals)
@@ -88,7 +89,7 @@ class Reception:
             self._mention(name)
         for name in self._blocked.keys() - there:
             del self._blocked[name]
-            self._former.pop(name, None)
+            self._acceptance.former.pop(name, None)
 
     def notice(self, name: str, renamed: bool, former: Record | None = None) -> None:
         """A name appeared in QM_qJobs (or, with `former`, a waiting job's folder was changed)."""
@@ -115,7 +116,7 @@ class Reception:
         arrival = Arrival(name, renamed, now, now)
         self._arrivals[name] = arrival
         if former is not None:
-            self._former[name] = former
+            self._acceptance.former[name] = former
         if renamed:
             self._fresh.append(arrival)
         else:
@@ -137,6 +138,8 @@ class Reception:
         job = self._queue.leave(old)
         if job is None or marks_a_copy(new) or not self._spool.is_there(Place.QUEUE, new):
             self._log.info("%s was taken out of the queue by hand: withdrawn", old)
+            if job is not None:
+                self._queue.ended.append((job.record.id, None))
             return
         job = Job(Place.QUEUE, new, job.record._replace(name=new))
         self._queue.wait(job)
@@ -151,12 +154,13 @@ class Reception:
         job = self._queue.leave(name)
         if job is not None:
             self._log.info("%s (%s) was taken out of the queue by hand: withdrawn", name, job.record.id)
+            self._queue.ended.append((job.record.id, None))
         elif self.drop(name):
             self._log.info("%s is gone again before it was complete", name)
 
     def drop(self, name: str) -> bool:
         """Forget an arrival."""
-        self._former.pop(name, None)
+        self._acceptance.former.pop(name, None)
         return self._arrivals.pop(name, None) is not None
 
     def _mention(self, name: str) -> None:
@@ -207,7 +211,7 @@ class Reception:
             written = written_to(f"{queue}/{name}" for name in quiet)
         except OSError:  # nobody can say
             written = {f"{queue}/{name}" for name in quiet}
-        pause = max(self.settings.settle_time / 4, (time.monotonic() - begun) / LOOK_AT_MOST_OFTEN, 0.1)
+        pause = max(self._settings.settle_time / 4, (time.monotonic() - begun) / LOOK_AT_MOST_OFTEN, 0.1)
         for name, tree in quiet.items():
             if f"{queue}/{name}" in written:
                 self._arrivals[name].look_at = now + pause
@@ -226,116 +230,31 @@ class Reception:
         except OSError as err:
             self._cannot(arrival.name, err)
             return None
-        has_job_file = any(exists(f"{paths.dir}/{name}") for name in self.settings.job_files)
+        has_job_file = any(exists(f"{paths.dir}/{name}") for name in self._settings.job_files)
         sight = Sight(tree, has_job_file, time.monotonic() - begun)
-        found = judge(arrival, sight, now, self.settings.settle_time, self.settings.arrival_grace)
+        found = judge(arrival, sight, now, self._settings.settle_time, self._settings.arrival_grace)
         if found is Look.REJECT:
-            wanted = ", ".join(self.settings.job_files)
-            self._reject(
-                arrival.name,
-                f"no job file in it after {self.settings.arrival_grace:g} s (looked for {wanted})",
-            )
+            wanted = ", ".join(self._settings.job_files)
+            grace = f"{self._settings.arrival_grace:g} s"
+            self._admit(arrival.name, None, f"no job file in it after {grace} (looked for {wanted})")
         if not arrival.renamed:
             self._next_look = min(self._next_look, arrival.look_at)
         return tree if found is Look.ACCEPT else None
 
-    # --- receiving -----------------------------------------------------------------------------------------
-
-    def _admit(self, name: str, tree: Survey) -> None:
-        """A complete folder becomes a job, or is filed as invalid."""
+    def _admit(self, name: str, tree: Survey | None, why_not: str = "") -> None:
+        """A complete folder becomes a job, or is filed as invalid; `why_not` says that it is none."""
         try:
-            job_file = self._read(name)
-        except JobFileError as err:
-            self._reject(name, str(err), tree)
-            return
-        except FileNotFoundError:
-            self._arrivals[name].stir(time.monotonic())  # the job file is gone again
+            if tree is None:
+                self._acceptance.reject(name, why_not)
+            else:
+                self._acceptance.admit(name, tree)
+        except NoJobFile:
+            self._arrivals[name].stir(time.monotonic())
             self._next_look = 0.0
-            return
-        except OSError as err:
-            self._cannot(name, err)
-            return
-        self._become_job(name, tree, job_file)
-
-    def _become_job(self, name: str, tree: Survey, job_file: JobFile) -> None:
-        former = self._former.get(name)
-        options = job_file.options
-        if former is not None:
-            try:
-                options = former._replace(options=options).effective
-            except JobFileError as err:
-                self._reject(name, str(err), tree)
-                return
-        released = former is not None and former.effective.hold  # it was held once, and would not start otherwise
-        event = Event.ACCEPT_HELD if options.hold and not released else Event.ACCEPT
-        notes = job_file.notes
-        if options.nb_proc > self._queue.limit:
-            lowered = f"nb_proc {options.nb_proc} is more than MaxNbProcessors: lowered to {self._queue.limit}"
-            notes = (*notes, lowered)
-        try:
-            record = former or self._new_record(name)
-            record = record._replace(
-                state=after(State.ARRIVING, event),
-                nb_proc=min(options.nb_proc, self._queue.limit),
-                job_file=job_file.name,
-                options=job_file.options,
-                notes=notes,
-                tree=tree,
-            )
-            job = self._spool.accept(name, record, again=former is not None)
         except (Blocked, TryAgain, OSError) as err:
             self._cannot(name, err)
-            return
-        self.drop(name)
-        self._queue.wait(job)
-        self._log.debug("%s (%s) accepted as %s", name, job.record.id, job.record.state)
-
-    def _reject(self, name: str, reason: str, tree: Survey | None = None) -> None:
-        """File a folder as invalid, with the reason in its log, its record and the daemon's log."""
-        try:
-            former = self._former.get(name) or self._new_record(name)
-            record = former._replace(
-                state=after(State.ARRIVING, Event.REJECT),
-                reason=reason,
-                finished=time.time(),
-                tree=tree or Survey(),
-            )
-            job = self._spool.accept(name, record, again=name in self._former)
-            self._former[name] = record  # should this have to be tried again, it is the same job
-            joblog.note(self._spool.files(job), f"this job is invalid: {reason}")
-            job = self._spool.take_out(job)
-        except (Blocked, TryAgain, OSError) as err:
-            self._cannot(name, err)
-            return
-        self.drop(name)
-        try:
-            filed = self._spool.file_away(job, "")
-        except (Blocked, TryAgain, OSError) as err:
-            self._queue.unfiled.append((job, ""))
-            self._log.error("%s is invalid: %s; it cannot be filed yet: %s", name, reason, err)
-            return
-        self._log.error("%s is invalid: %s; filed as %s/%s", name, reason, filed.place, filed.folder)
-
-    def _new_record(self, name: str) -> Record:
-        owner = self._spool.owner(Place.QUEUE, name)
-        given = self._spool.given_id(name)
-        job_id = given if given is not None and not self._queue.knows(given) else new_id()
-        return Record(job_id, name, owner, State.ARRIVING, submitted=time.time())
-
-    def _read(self, name: str) -> JobFile:
-        """Read the first job file there is. FileNotFoundError when there is none any more."""
-        directory = self._spool.paths.job(Place.QUEUE, name).dir
-        for candidate in self.settings.job_files:
-            try:
-                data = read_regular(f"{directory}/{candidate}", MAX_JOB_FILE + 1)
-            except FileNotFoundError:
-                continue
-            except OSError as err:
-                if err.errno in TRANSIENT:
-                    raise
-                raise JobFileError(f"{candidate}: {_why_unreadable(err)}") from err
-            return read_job_file(candidate, data)
-        raise FileNotFoundError(errno.ENOENT, "no job file", directory)
+        else:
+            self._arrivals.pop(name, None)
 
     def _cannot(self, name: str, err: Exception) -> None:
         """The system is in the way: wait if it is short of something, else report the folder once and leave it."""
@@ -345,7 +264,7 @@ class Reception:
         elif isinstance(err, TryAgain) or number in TRANSIENT:
             if (arrival := self._arrivals.get(name)) is not None:
                 arrival.renamed = False
-                arrival.look_at = time.monotonic() + self.settings.poll_interval
+                arrival.look_at = time.monotonic() + self._settings.poll_interval
                 self._next_look = min(self._next_look, arrival.look_at)
             self._log.warning("%s has to wait: %s", name, err)
         elif isinstance(err, Blocked) or number in FORBIDDEN:
@@ -365,7 +284,7 @@ class Reception:
     def block(self, job: Job, err: Exception) -> None:
         """A waiting job that cannot be claimed is reported once, and blocks no other."""
         self._queue.leave(job.folder)
-        self._former[job.folder] = job.record
+        self._acceptance.former[job.folder] = job.record
         self._cannot(job.folder, err)
 
     def busy(self) -> bool:
@@ -390,11 +309,3 @@ def blocked_text(spool: Spool, name: str, why: str) -> str:
         f"{name} cannot be taken ({why}); it stays in {Place.QUEUE}. It belongs to {owner}: "
         f"let that user submit it with `qm submit --move`, or `chmod -R u+w` or `chown -R` it for the daemon's user"
     )
-
-
-def _why_unreadable(err: OSError) -> str:
-    if err.errno in (errno.ELOOP, errno.EMLINK):
-        return "is a symbolic link, which QM does not follow; put the file itself into the folder"
-    if err.errno == errno.EACCES:
-        return "may not be read by the daemon; `chmod a+r` it"
-    return f"cannot be read: {err.strerror}"

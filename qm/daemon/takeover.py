@@ -10,16 +10,18 @@ import contextlib
 import logging
 import os
 
-from qm.daemon.queue import Active, Queue
+from qm.daemon.arrays import Arrays
+from qm.daemon.ending import Ending
+from qm.daemon.filing import Filing
+from qm.daemon.queue import Active, Going, Queue
 from qm.daemon.reception import Reception
-from qm.daemon.running import Running
 from qm.daemon.verbs import remove_later
-from qm.launchers.base import Launcher
+from qm.launchers.base import Launcher, Start
 from qm.spool.files import exists, numbered, read_regular
 from qm.spool.ids import new_id
 from qm.spool.spool import Spool
 from qm.vocabulary.errors import Blocked, TryAgain
-from qm.vocabulary.record import Job, Record
+from qm.vocabulary.record import Job, Record, Task
 from qm.vocabulary.states import ENDED, Event, Place, State, after
 
 
@@ -31,14 +33,18 @@ class TakeOver:
         spool: Spool,
         queue: Queue,
         reception: Reception,
-        running: Running,
+        filing: Filing,
+        arrays: Arrays,
+        ending: Ending,
         launcher: Launcher,
         log: logging.Logger,
     ) -> None:
         self._spool = spool
         self._queue = queue
         self._reception = reception
-        self._running = running
+        self._filing = filing
+        self._arrays = arrays
+        self._ending = ending
         self._launcher = launcher
         self._log = log
         self._troubles: dict[str, str] = {}
@@ -49,6 +55,7 @@ class TakeOver:
             self._one(Place.JOBS, folder)
         for folder in self._in_order(self._spool.folders(Place.QUEUE)[0]):
             self._one(Place.QUEUE, folder)
+        self._launcher.tidy()
         self._spool.settle_returns(self._queue.knows)
         for path in self._spool.leftovers():
             remove_later(path)
@@ -94,35 +101,46 @@ class TakeOver:
             other = self._queue.active[record.id].job.folder
             self._log.error("%s in %s is a copy of %s, which runs: it is left alone", folder, Place.JOBS, other)
         elif record.state in ENDED:
-            self._running.resume_filing(job)
+            self._filing.resume(job)
         elif record.state not in (State.RUNNING, State.PAUSED, State.SUBMITTED):
-            self._running.put_back(job)  # the daemon died while it put the job back
-        elif self._void(job) and known and not record.ending:
+            self._filing.put_back(job)  # the daemon died while it put the job back
+        elif record.effective.array:
+            self._active_array(job)
+        elif self._spool.void(self._spool.files(job), str(record.attempt)) and known and not record.ending:
             reason = "the daemon died before the script began"
             state = after(record.state, Event.VOID)
-            self._running.put_back(job._replace(record=record._replace(state=state, reason=reason)))
+            self._filing.put_back(job._replace(record=record._replace(state=state, reason=reason)))
         else:
-            entry = Active(job)
-            if known is None and os.path.getsize(self._spool.files(job).start_mark(record.attempt)) == 0:
-                entry.wanted, entry.reason = Event.LOSE, "it has no record that can be read, and nothing of it runs"
-            self._launcher.take_over(job, self._spool.files(job))
-            self._queue.active[record.id] = entry
-            if record.ending == Event.RESUME:
-                entry.resuming = record.state is State.PAUSED
-            elif record.ending in (Event.KILL, Event.RUN_OUT_OF_TIME, Event.RUN_OUT_OF_MEMORY):
-                self._running.end(entry, Event(record.ending), record.reason)
-            self._log.info("%s (%s) taken over", folder, record.id)
+            self._watch(job, lost=known is None)
 
-    def _void(self, job: Job) -> bool:
-        """Create the start mark ourselves: if that succeeds the script has not begun, and now never will."""
-        mark = self._spool.files(job).start_mark(job.record.attempt)
-        try:
-            os.makedirs(os.path.dirname(mark), exist_ok=True)
-            os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
-        except FileExistsError:
-            return False
-        self._spool.step("void: marked")
-        return True
+    def _watch(self, job: Job, lost: bool) -> None:
+        """A job that may run: it is watched to its end. `lost`: there is no record of what it is."""
+        record, paths = job.record, self._spool.files(job)
+        task = Task(record.id, None, record.attempt)
+        start = Start(task, record.started or 0.0, record.ticket, record.processors, record.gpus)
+        entry = Active(job)
+        if lost and os.path.getsize(paths.start_mark(task.label)) == 0:
+            entry.wanted, entry.reason = Event.LOSE, "it has no record that can be read, and nothing of it runs"
+        self._launcher.take_over(job, paths, start)
+        order = self._queue.line.started()
+        entry.runs[task.key] = Going(start, order, wall_end=record.wall_end, wall_left=record.wall_left)
+        self._take(entry)
+
+    def _active_array(self, job: Job) -> None:
+        entry = Active(job, book=self._arrays.open(job))
+        self._arrays.take_over(entry)
+        self._take(entry)
+
+    def _take(self, entry: Active) -> None:
+        """It is active again, and what was about to be done to it goes on."""
+        record = entry.job.record
+        self._queue.activate(entry)
+        if record.ending == Event.RESUME:
+            entry.resuming = record.state is State.PAUSED
+        elif record.ending in (Event.KILL, Event.RUN_OUT_OF_TIME, Event.RUN_OUT_OF_MEMORY):
+            self._ending.end(entry, Event(record.ending), record.reason)
+        self._queue.offer(entry)
+        self._log.info("%s (%s) taken over", entry.job.folder, record.id)
 
     def _made_up_record(self, folder: str) -> Record:
         """A folder in QM_Jobs without a record that can be read: its start marks tell what is known.
@@ -137,7 +155,7 @@ class TakeOver:
             attempts += map(int, marks)
         job_id = ""
         with contextlib.suppress(OSError, IndexError):
-            job_id = read_regular(paths.start_mark(max(attempts)), 256).decode("ascii", "replace").split()[2]
+            job_id = read_regular(paths.start_mark(str(max(attempts))), 256).decode("ascii", "replace").split()[2]
         job_id = job_id if job_id.isascii() and job_id.isalnum() else new_id()
         owner = self._spool.owner(Place.JOBS, folder)
         began = os.lstat(paths.dir).st_ctime
@@ -152,11 +170,13 @@ class TakeOver:
             self._reception.notice(folder, renamed=False)
         elif record.state in ENDED:
             if self._spool.was_being_filed(record):
-                self._running.file_waiting(Job(Place.QUEUE, folder, record))
+                self._filing.file_waiting(Job(Place.QUEUE, folder, record))
             else:
                 self._reception.notice(folder, renamed=False)
         elif record.state in (State.PENDING, State.HELD, State.DEFERRED):
-            self._queue.wait(self._under_its_name(Job(Place.QUEUE, folder, record)))
+            job = self._under_its_name(Job(Place.QUEUE, folder, record))
+            self._queue.wait(job)
+            self._queue.came.append(job.record.id)
         else:
             self._not_begun(Job(Place.QUEUE, folder, record))
 
@@ -174,10 +194,11 @@ class TakeOver:
     def _not_begun(self, job: Job) -> None:
         """The daemon died between writing the running record and the claim, or while it took the claim back."""
         record = job.record
-        begun = exists(self._spool.files(job).start_mark(record.attempt))
+        begun = exists(self._spool.files(job).start_mark(str(record.attempt)))
         attempt = record.attempt if begun else record.attempt - 1
         back = record._replace(state=State.PENDING, attempt=max(0, attempt), started=None, finished=None)
         job = job._replace(record=back)
         self._spool.save(job)
         self._queue.wait(job)
+        self._queue.came.append(record.id)
         self._log.info("%s (%s) waits again: it was not begun", job.folder, record.id)

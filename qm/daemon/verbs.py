@@ -9,17 +9,22 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
+from qm.daemon.arrays import Arrays
+from qm.daemon.ending import Ending
+from qm.daemon.filing import Filing
+from qm.daemon.pausing import Pausing
 from qm.daemon.queue import Active, Queue
-from qm.daemon.running import Running
+from qm.daemon.reception import Reception
+from qm.judgement.contradictions import impossible
+from qm.judgement.delays import begin_at
 from qm.launchers.base import Launcher
 from qm.spool import requests
 from qm.spool.files import TRANSIENT
 from qm.spool.ids import new_id
 from qm.spool.spool import Spool
 from qm.spool.view import View, is_job_name
-from qm.vocabulary.errors import Blocked, JobFileError, NoSuchJob, QMError, RequestError, TryAgain
+from qm.vocabulary.errors import JobFileError, NoSuchJob, QMError, RequestError, TryAgain
 from qm.vocabulary.options import with_overrides
 from qm.vocabulary.record import Job, Record, Survey
 from qm.vocabulary.requests import QUEUE_VERBS, Answer, Request
@@ -36,11 +41,24 @@ class Verbs:
     `postponed` says that some wait for folders that still arrive: they are to be obeyed before any job starts.
     """
 
-    def __init__(self, spool: Spool, queue: Queue, running: Running, launcher: Launcher, log: logging.Logger) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        queue: Queue,
+        reception: Reception,
+        filing: Filing,
+        arrays: Arrays,
+        ending: Ending,
+        launcher: Launcher,
+        log: logging.Logger,
+    ) -> None:
         self._spool = spool
         self._queue = queue
-        self._running = running
-        self._launcher = launcher
+        self._reception = reception
+        self._filing = filing
+        self._arrays = arrays
+        self._ending = ending
+        self._pausing = Pausing(queue, filing, arrays, launcher, log)
         self._log = log
         self._view = View(spool.paths.root)
         self._verbs: dict[str, Callable[[Job, Request], str]] = {
@@ -115,7 +133,7 @@ class Verbs:
         job = self._find(request)
         self._allow(uid, self._spool.files(job).dir, job.record.name)
         if job.place is Place.QUEUE and job.folder not in self._queue.waiting:
-            if self._running.may_come(job.folder):
+            if job.folder in self._reception:
                 raise _StillArriving
             raise RequestError(f"{job.record.name} is not accepted as a job; QueueManager.log says why")
         if job.place is Place.JOBS and job.record.id not in self._queue.active:
@@ -167,11 +185,11 @@ class Verbs:
     def _kill(self, job: Job, _request: Request) -> str:
         record = job.record
         if (entry := self._queue.active.get(record.id)) is not None:
-            self._running.end(entry, Event.KILL, "killed on request")
+            self._ending.end(entry, Event.KILL, "killed on request")
             return f"{record.name} ({record.id}): its processes are being ended"
         state = after(self._state(job), Event.KILL)
         ended = record._replace(state=state, reason="killed on request before it ran", finished=time.time())
-        self._running.file_waiting(job._replace(record=ended))
+        self._filing.file_waiting(job._replace(record=ended))
         return f"{record.name} ({record.id}): killed before it ran"
 
     def _hold(self, job: Job, _request: Request) -> str:
@@ -188,28 +206,16 @@ class Verbs:
         return f"{job.record.name} ({job.record.id}): {word}"
 
     def _pause(self, job: Job, _request: Request) -> str:
-        entry = self._active(job, Event.PAUSE)
-        self._launcher.pause(job.record.id)
-        self._change_record(entry, state=after(entry.job.record.state, Event.PAUSE))
+        self._pausing.pause(self._active(job, Event.PAUSE))
         return f"{job.record.name} ({job.record.id}): paused; its processors are free"
 
     def _resume(self, job: Job, _request: Request) -> str:
-        entry = self._active(job, Event.RESUME)
-        entry.resuming = True
-        self._change_record(entry, ending=Event.RESUME.value)
+        self._pausing.ask_to_resume(self._active(job, Event.RESUME))
         return f"{job.record.name} ({job.record.id}): goes on as soon as its processors are free"
 
     def resume_paused(self) -> bool:
-        """Let paused jobs go on that were asked to, as far as processors are free; is none left that has to wait?"""
-        waiting = [entry for entry in self._queue.active.values() if entry.resuming and entry.wanted is None]
-        for entry in waiting:
-            if not self._queue.has_room_for(entry.job):
-                return False
-            entry.resuming = False
-            self._launcher.resume(entry.job.record.id)
-            self._change_record(entry, state=after(entry.job.record.state, Event.RESUME), ending="")
-            self._log.info("%s (%s) goes on", entry.job.folder, entry.job.record.id)
-        return True
+        """Let paused jobs go on that were asked to, as far as there is room; is none left that has to wait?"""
+        return self._pausing.resume_paused()
 
     def _active(self, job: Job, event: Event) -> Active:
         entry = self._queue.active.get(job.record.id)
@@ -218,30 +224,32 @@ class Verbs:
             raise RequestError("it has just ended")
         return entry
 
-    def _change_record(self, entry: Active, **changes: Any) -> None:
-        entry.job = entry.job._replace(record=entry.job.record._replace(**changes))
-        try:
-            self._spool.save(entry.job)
-        except (TryAgain, Blocked, OSError) as err:
-            state = entry.job.record.state
-            self._log.warning("%s is %s, but its record cannot say so: %s", entry.job.folder, state, err)
-
     def _retry(self, job: Job, _request: Request) -> str:
         state = after(self._state(job), Event.RETRY)
-        record = job.record._replace(state=state, reason="", started=None, finished=None)
-        if job.place is Place.QUEUE:
+        record = job.record._replace(
+            state=state,
+            reason="",
+            started=None,
+            finished=None,
+            not_before=None,
+            deferred=0.0,
+        )
+        if job.place is Place.QUEUE:  # its next attempt, now
             back = job._replace(record=record)
             self._spool.save(back)
             self._queue.wait(back)
         else:
+            record = record._replace(retried=len(record.history), after=())
             unread = self._spool.record(job.place, job.folder) is None  # QM 0.4's
             if unread:
                 self._spool.adopt(job)
+            record = self._arrays.forget_failures(job._replace(record=record)).record
             back = self._spool.requeue(job._replace(record=record._replace(tree=Survey())))
             if unread or job.record.state is State.INVALID:
                 self._queue.wait(back)  # its tree is new to us, so it arrives again and its job file is read
             else:
-                self._running.wait_again(back)
+                self._filing.wait_again(back)
+        self._queue.came.append(job.record.id)
         return f"{job.record.name} ({job.record.id}): queued again as attempt {job.record.attempt + 1}"
 
     def _delete(self, job: Job, _request: Request) -> str:
@@ -249,6 +257,7 @@ class Verbs:
             raise RequestError("it is active; kill it first")
         if job.place is Place.QUEUE:  # an ended job may have the folder name of a waiting one
             self._queue.leave(job.folder)
+            self._queue.ended.append((job.record.id, None))
         remove_later(self._spool.delete(job))
         return f"{job.record.name} ({job.record.id}): deleted"
 
@@ -262,10 +271,17 @@ class Verbs:
             options = with_overrides(job.record.options, overrides)
         except JobFileError as err:
             raise RequestError(str(err)) from err
-        width = min(options.nb_proc, self._queue.limit)
-        changed = job._replace(record=job.record._replace(overrides=overrides, nb_proc=width))
+        if why := impossible(options, self._queue.limits):
+            raise RequestError("; ".join(why))
+        record = job.record._replace(overrides=overrides, nb_proc=min(options.nb_proc, self._queue.limit))
+        if "begin" in request.args:
+            record = record._replace(not_before=begin_at(options.begin, time.time()))
+        if "after" in request.args:
+            record = record._replace(after=())
+        changed = job._replace(record=record)
         self._spool.save(changed)
         self._queue.wait(changed)
+        self._queue.came.append(record.id)
         said = ", ".join(f"{key} = {value}" for key, value in request.args.items())
         return f"{job.record.name} ({job.record.id}): {said}"
 

@@ -3,25 +3,49 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from qm.judgement.limits import Usage
 from qm.judgement.verdict import Exit
 from qm.spool.files import SHORT, read_regular
 from qm.spool.paths import JobPaths
-from qm.vocabulary.record import Job
+from qm.vocabulary.record import Job, Task
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A run that is over, with nothing of it left."""
+class Start(NamedTuple):
+    """One start: what is begun, when (UTC epoch seconds), on which processors and GPUs (numbers).
 
-    job_id: str
+    `gpus` is None where no GPUs are handed out. `ticket` is what Launcher.ticket gave; `appends`: the log of the run
+    before goes on, as after exit status 75.
+    """
+
+    task: Task
+    started: float
+    ticket: str
+    processors: tuple[int, ...] = ()
+    gpus: tuple[int, ...] | None = None
+    appends: bool = False
+
+
+class Ended(NamedTuple):
+    """A run that is over, with nothing of it left. `key` is that of its Task."""
+
+    key: str
     exit: Exit
 
 
+class Seen(NamedTuple):
+    """What a look at a run found. `key` is that of its Task."""
+
+    key: str
+    usage: Usage
+
+
 class Launcher(Protocol):
-    """Starts claimed jobs, watches them, ends them. Nothing here waits: `poll` and `tick` are called again."""
+    """Starts claimed jobs, watches them, ends them. Nothing here waits: `poll` and `tick` are called again.
+
+    What runs, a job or one task of an array, is named by the key of its Task.
+    """
 
     kill_grace: float
     """Seconds between asking processes to end and ending them."""
@@ -32,46 +56,55 @@ class Launcher(Protocol):
     def ticket(self) -> str:
         """What goes into the record before a start, so that a later daemon can find the job again."""
 
-    def start(self, job: Job, paths: JobPaths) -> None:
-        """Begin a claimed job. TryAgain, Blocked, OSError: nothing was begun. JobFileError: nor will it ever be."""
+    def start(self, job: Job, paths: JobPaths, start: Start) -> None:
+        """Begin it. TryAgain, Blocked, OSError: nothing was begun. JobFileError: nor will it ever be."""
 
-    def take_over(self, job: Job, paths: JobPaths) -> None:
-        """Watch a job that an earlier daemon started, whether it still runs or not."""
+    def take_over(self, job: Job, paths: JobPaths, start: Start) -> None:
+        """Watch what an earlier daemon started, whether it still runs or not."""
+
+    def tidy(self) -> None:
+        """Everything has been taken over: what else an earlier daemon left of its runs may go."""
 
     def poll(self) -> list[Ended]:
         """The runs that are over since the last call."""
 
-    def end(self, job_id: str) -> None:
+    def end(self, key: str) -> None:
         """End the whole tree: ask first, and after the grace period do not ask any more."""
 
-    def pause(self, job_id: str) -> None:
+    def pause(self, key: str) -> None:
         """Stop the whole tree where it stands."""
 
-    def resume(self, job_id: str) -> None:
-        """Let it go on."""
+    def resume(self, key: str, processors: tuple[int, ...]) -> None:
+        """Let it go on, on these processors."""
+
+    def seen(self) -> list[Seen]:
+        """What was measured since the last call."""
+
+    def promised(self) -> int:
+        """Bytes of memory that what runs has asked for (key `mem`) but does not use yet."""
 
     def tick(self) -> float | None:
         """Do what is due by now; returns the monotonic time at which something is due next."""
 
 
-def read_exit(paths: JobPaths, attempt: int) -> Exit:
+def read_exit(paths: JobPaths, label: str) -> Exit:
     """How a run ended whose shim is gone and was not our child, as far as its marks tell.
 
     An empty start mark is that of a daemon that voided the start and died before it could put the job back, or
     of a shim that died before it began the script: a shim writes into its mark first.
     """
-    status = read_exit_mark(paths, attempt)
+    status = read_exit_mark(paths, label)
     begun = True
     if status is None:
         with contextlib.suppress(OSError):
-            begun = bool(read_regular(paths.start_mark(attempt), 1))
+            begun = bool(read_regular(paths.start_mark(label), 1))
     return Exit(status, begun=begun)
 
 
-def read_exit_mark(paths: JobPaths, attempt: int) -> int | None:
+def read_exit_mark(paths: JobPaths, label: str) -> int | None:
     """The status the shim left, or None while there is none that is complete. OSError when nobody can say."""
     try:
-        text = read_regular(paths.exit_mark(attempt), 64)
+        text = read_regular(paths.exit_mark(label), 64)
     except OSError as err:
         if err.errno in SHORT:
             raise

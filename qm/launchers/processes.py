@@ -19,7 +19,11 @@ from typing import Protocol
 
 from qm.spool.files import SHORT
 
-JOB_ID_VARIABLE = b"QM_JOB_ID="
+RUN_VARIABLE = "QM_RUN_ID"
+"""What every process of a run carries in its environment: the key of its Task."""
+
+
+_RUN_ENTRY = f"{RUN_VARIABLE}=".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +49,8 @@ class ProcessTable(Protocol):
     def snapshot(self) -> dict[int, Process]:
         """All processes that can be seen."""
 
-    def job_of(self, pid: int) -> str | None:
-        """The QM_JOB_ID in a process's environment, "" if there is none in it, None if it cannot be read."""
+    def run_of(self, pid: int) -> str | None:
+        """The QM_RUN_ID in a process's environment, "" if there is none in it, None if it cannot be read."""
 
     def uid(self, pid: int) -> int | None:
         """The real user of a process, or None when it is gone or the system does not say."""
@@ -86,7 +90,7 @@ class LinuxProcesses:
             memory=int(fields[21]) * self._page,
         )
 
-    def job_of(self, pid: int) -> str | None:
+    def run_of(self, pid: int) -> str | None:
         try:
             with open(f"/proc/{pid}/environ", "rb") as file:
                 data = file.read()
@@ -94,8 +98,8 @@ class LinuxProcesses:
             _raise_if_short(err)
             return None
         for entry in data.split(b"\0"):
-            if entry.startswith(JOB_ID_VARIABLE):
-                return entry[len(JOB_ID_VARIABLE) :].decode(errors="replace")
+            if entry.startswith(_RUN_ENTRY):
+                return entry[len(_RUN_ENTRY) :].decode(errors="replace")
         return "" if data else None  # empty in the middle of an execve(2)
 
     def uid(self, pid: int) -> int | None:
@@ -152,12 +156,12 @@ class PortableProcesses:
         except psutil.Error:
             return None
 
-    def job_of(self, pid: int) -> str | None:
+    def run_of(self, pid: int) -> str | None:
         import psutil
 
         try:
             environment = psutil.Process(pid).environ()
-            return environment.get("QM_JOB_ID", "") if environment else None
+            return environment.get(RUN_VARIABLE, "") if environment else None
         except psutil.Error:
             return None
         except OSError as err:
@@ -206,8 +210,8 @@ def _session(pid: int) -> int:
         return 0
 
 
-def tree_of(table: ProcessTable, everything: dict[int, Process], leader: int | None, job_id: str) -> list[Process]:
-    """A job's processes: its session, all descendants, and whoever carries its QM_JOB_ID in the environment.
+def tree_of(table: ProcessTable, everything: dict[int, Process], leader: int | None, run: str) -> list[Process]:
+    """A run's processes: its session, all descendants, and whoever carries its QM_RUN_ID in the environment.
 
     `leader` is the shim's pid, None when that number may belong to a stranger by now. The shim itself is not
     in the answer, nor are zombies. Reads every environment that can be read: for ending and pausing only.
@@ -216,7 +220,7 @@ def tree_of(table: ProcessTable, everything: dict[int, Process], leader: int | N
     members = set() if leader is None else {leader}
     for process in everything.values():
         in_session = leader is not None and process.session == leader
-        if in_session or (table.job_of(process.pid) == job_id and table.uid(process.pid) == mine):
+        if in_session or (table.run_of(process.pid) == run and table.uid(process.pid) == mine):
             members.add(process.pid)
     return _alive(everything, _with_descendants(everything, members) - {leader, os.getpid()})
 
@@ -230,7 +234,7 @@ def any_undecided(table: ProcessTable, everything: dict[int, Process]) -> bool:
     return any(
         process.memory > 0
         and process.state not in "ZX"
-        and table.job_of(process.pid) is None
+        and table.run_of(process.pid) is None
         and table.uid(process.pid) in (mine, None)
         for process in everything.values()
     )

@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from qm.vocabulary.options import Options
-from qm.vocabulary.record import Record
+from qm.vocabulary.record import Record, Task
 
 SHELL = "/bin/sh"
 
@@ -27,8 +27,9 @@ trap : HUP INT TERM USR1 USR2
 set -C
 echo "$$ $3" >"$qm_run.start" || exit 70
 set +C
-qm_dir=$4 qm_out=$5 qm_err=$6
-shift 6
+qm_dir=$4 qm_out=$5 qm_err=$6 qm_groups=$7
+shift 7
+while [ "$qm_groups" -gt 0 ]; do echo "$$" 2>/dev/null >"$1"; qm_groups=$((qm_groups - 1)); shift; done
 if [ "$qm_dir$qm_out$qm_err" ]; then (
     cd -- "${qm_dir:-.}" || exit
     if [ "$qm_out" ]; then exec >"$qm_out" || exit; fi
@@ -42,8 +43,9 @@ until echo "$1" 2>/dev/null >"$qm_run.exit" || ! [ -e .qm/run ]; do
 done
 exit "$1"
 """
-"""Arguments: the job's folder, the attempt, what to write behind the pid in the start mark, the directory to
-run in ("" for the job's folder), files for the two streams ("" for process.log), then the command's words.
+"""Arguments: the job's folder, the label of the task, what to write behind the pid in the start mark, the directory
+to run in ("" for the job's folder), files for the two streams ("" for process.log), how many files of control groups
+want the shim's pid and those files, then the command's words.
 On a full disk it waits with the status until there is room, or the folder is gone. A folder that the script made
 read-only is made writable again as far as the mark needs it."""
 
@@ -78,22 +80,25 @@ def command_words(options: Options, job_dir: str) -> list[str]:
     return [SHELL, "-c", options.script]
 
 
-def streams(record: Record) -> tuple[str, str]:
-    """The files for standard output and error, "" where it is process.log; relative to the directory it runs in.
+def streams(record: Record, task: Task) -> tuple[str, str]:
+    """The files for standard output and error, "" where it is the log; relative to the directory it runs in.
 
-    With #SBATCH options, error follows output, and %j, %A, %x and %% stand for id and name (sbatch(1)).
+    In an array %a stands for the task's number. With #SBATCH options, error follows output, and %j, %A, %x and %%
+    stand for id and name, too (sbatch(1)).
     """
     options = record.effective
+    number = {} if task.number is None else {"a": str(task.number)}
     if not options.slurm:
-        return options.output, options.error
-    names = {"j": record.id, "A": record.id, "x": options.job_name or record.name, "%": "%"}
+        output, error = (_with_names(pattern, number) for pattern in (options.output, options.error))
+        return output, error
+    names = {"j": record.id, "A": record.id, "x": options.job_name or record.name, "%": "%", **number}
     output, error = (_with_names(pattern, names) for pattern in (options.output, options.error))
     return output, error or output
 
 
-def stream_notes(record: Record) -> list[str]:
-    """What process.log says about streams that go elsewhere."""
-    output, error = streams(record)
+def stream_notes(record: Record, task: Task) -> list[str]:
+    """What the log says about streams that go elsewhere."""
+    output, error = streams(record, task)
     named = (("standard output", output), ("standard error", error))
     return [f"{stream} goes to {file}" for stream, file in named if file]
 
@@ -103,7 +108,14 @@ def _with_names(pattern: str, names: Mapping[str, str]) -> str:
 
 
 def shim_words(
-    job_dir: str, attempt: int, mark: str, files: tuple[str, str], chdir: str, command: Sequence[str]
+    job_dir: str,
+    label: str,
+    mark: str,
+    files: tuple[str, str],
+    chdir: str,
+    command: Sequence[str],
+    groups: Sequence[str] = (),
 ) -> list[str]:
-    """The argument vector of the shim. `mark` is kept in the start mark behind the shim's pid."""
-    return [SHELL, "-c", TEXT, "qm-shim", job_dir, str(attempt), mark, chdir, *files, *command]
+    """The argument vector of the shim. `mark` is kept in the start mark behind the shim's pid; `groups` are files
+    of control groups that want its pid (cgroups(7))."""
+    return [SHELL, "-c", TEXT, "qm-shim", job_dir, label, mark, chdir, *files, str(len(groups)), *groups, *command]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import mmap
 import os
 import re
 import time
@@ -83,6 +85,28 @@ def contains(directory: str, record: Record) -> bool:
             if known.get("id") == record.id and known.get("finished") == record.finished:
                 return True
     return False
+
+
+def find(directory: str, job_id: str) -> End | None:
+    """The last end of the job with that id; None if the history does not know it, or cannot be read."""
+    wanted = f'"id": {json.dumps(job_id)}'.encode()
+    for month in months(directory):
+        try:
+            fd = open_regular(f"{directory}/{month.name}")
+        except OSError:
+            continue
+        with (
+            open(fd, "rb") as file,
+            contextlib.suppress(OSError, ValueError),  # ValueError: the file is empty
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            at = len(data)
+            while (at := data.rfind(wanted, 0, at)) >= 0:
+                begin, end = data.rfind(b"\n", 0, at) + 1, data.find(b"\n", at)
+                found = next(_ends([data[begin : end if end >= 0 else len(data)]]), None)
+                if found is not None and found.id == job_id:
+                    return found
+    return None
 
 
 def months(directory: str) -> list[Month]:

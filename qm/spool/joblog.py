@@ -1,4 +1,4 @@
-"""process.log: QM's own lines in it, and the logs of earlier attempts.
+"""process.log, and for the tasks of an array process.7.log: QM's own lines in it, and the logs of earlier attempts.
 
 Invariant: a process.log is created exclusively, so whatever lies under that name before (a link out of the
 spool, a FIFO, an earlier log) is renamed, never followed, opened or overwritten.
@@ -64,59 +64,75 @@ def clock_time(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))
 
 
-def open_new(paths: JobPaths, started: float, notes: Iterable[str]) -> int:
-    """Create process.log with QM's first lines; the descriptor is for appending. Raises OSError."""
-    fd = _create(paths)
+def open_new(log: str, started: float, notes: Iterable[str] = ()) -> int:
+    """Create a log with QM's first lines; the descriptor is for appending. Raises OSError."""
     head = "".join(f"QM: {printable(note)}\n" for note in notes) + f"{STARTED} {clock_time(started)}\n"
+    return _begun(_create(log), head.encode())
+
+
+def open_again(log: str, started: float) -> int | None:
+    """Open the log of the run before, which this one goes on with; None where it is there no more. Raises OSError."""
     try:
-        write_all(fd, head.encode())
+        fd = _open_again(log)
+    except OSError as err:
+        if err.errno in TRANSIENT:
+            raise
+        return None
+    size = os.fstat(fd).st_size
+    newline = b"" if size == 0 or os.pread(fd, 1, size - 1) == b"\n" else b"\n"
+    return _begun(fd, newline + f"{STARTED} {clock_time(started)}\n".encode())
+
+
+def _begun(fd: int, head: bytes) -> int:
+    try:
+        write_all(fd, head)
     except OSError:
         os.close(fd)
         raise
     return fd
 
 
-def finish(paths: JobPaths, finished: float, code: str) -> None:
+def finish(log: str, finished: float, code: str) -> None:
     """Write the last line, once: a line that stands there already (the daemon died since) is left alone."""
-    _append(paths, f"{FINISHED} {clock_time(finished)} with code {code}", unless=FINISHED)
+    _append(log, f"{FINISHED} {clock_time(finished)} with code {code}", unless=FINISHED)
 
 
-def note(paths: JobPaths, text: str) -> None:
-    """Add a line of QM's own; makes the log where there is none."""
-    if not exists(paths.log):
-        os.close(_create(paths))
-    _append(paths, f"QM: {printable(text)}")
+def note(log: str, *texts: str) -> None:
+    """Add lines of QM's own; makes the log where there is none."""
+    if not exists(log):
+        os.close(_create(log))
+    _append(log, "\n".join(f"QM: {printable(text)}" for text in texts))
 
 
-def _create(paths: JobPaths) -> int:
+def _create(log: str) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
     try:
-        return os.open(paths.log, flags, 0o644)
+        return os.open(log, flags, 0o644)
     except FileExistsError:
         number = 1
-        while exists(f"{paths.log}.{number}"):
+        while exists(f"{log}.{number}"):
             number += 1
-        os.rename(paths.log, f"{paths.log}.{number}")
-        return os.open(paths.log, flags, 0o644)
+        os.rename(log, f"{log}.{number}")
+        return os.open(log, flags, 0o644)
 
 
-def _open_again(paths: JobPaths) -> int:
-    """Open process.log for a line more; a job may have made it read-only. Raises OSError."""
+def _open_again(log: str) -> int:
+    """Open a log for a line more; a job may have made it read-only. Raises OSError."""
     try:
-        return open_regular(paths.log, os.O_RDWR | os.O_APPEND)
+        return open_regular(log, os.O_RDWR | os.O_APPEND)
     except PermissionError:
-        fd = open_regular(paths.log)
+        fd = open_regular(log)
         try:
             os.chmod(fd, os.fstat(fd).st_mode | 0o200)
         finally:
             os.close(fd)
-        return open_regular(paths.log, os.O_RDWR | os.O_APPEND)
+        return open_regular(log, os.O_RDWR | os.O_APPEND)
 
 
-def _append(paths: JobPaths, line: str, unless: str = "") -> None:
+def _append(log: str, line: str, unless: str = "") -> None:
     """Append a line at the beginning of a line. A log that the job removed or replaced is left alone."""
     try:
-        fd = _open_again(paths)
+        fd = _open_again(log)
     except OSError as err:
         if err.errno in TRANSIENT:
             raise

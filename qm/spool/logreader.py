@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 from qm.spool.files import read_regular
 from qm.spool.joblog import STARTED
-from qm.spool.paths import LOG_NAME
 
 LOG_FILE = re.compile(r"process(\.[0-9]{1,18})?\.log(\.[0-9]{1,18})?")
 """The names that logs have: `process.log`, `process.log.2` of an earlier attempt, `process.7.log` of a task."""
@@ -163,6 +162,22 @@ def logs_of(directory: str) -> list[LogFile]:
     return [LogFile(log.name, log.size, log.changed, _started(f"{directory}/{log.name}")) for log in found]
 
 
+def attempts_of(directory: str, name: str) -> list[LogFile]:
+    """The log of that name and those that were set aside before, `name.1`, `name.2`, …, without listing the folder."""
+    found: list[LogFile] = []
+    for number in range(MOST_LOGS):
+        one = f"{name}.{number}" if number else name
+        try:
+            facts = os.lstat(f"{directory}/{one}")
+        except OSError:
+            if number:
+                break
+            continue
+        if stat.S_ISREG(facts.st_mode):
+            found.append(LogFile(one, facts.st_size, facts.st_mtime, _started(f"{directory}/{one}")))
+    return found
+
+
 def _numbers(name: str) -> tuple[int, int]:
     """Sorts `process.log` first, then earlier attempts, then tasks."""
     parts = LOG_FILE.fullmatch(name)
@@ -181,7 +196,7 @@ def _started(path: str) -> float | None:
 
 def _generation(path: str) -> int:
     """How many logs were set aside: `process.log.1`, `process.log.2`, … without a gap, as qm.spool.joblog does it."""
-    if not path.endswith(f"/{LOG_NAME}"):
+    if not path.endswith(".log"):
         return 0
     number = 0
     while number < MOST_LOGS and os.path.lexists(f"{path}.{number + 1}"):

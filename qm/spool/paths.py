@@ -11,6 +11,11 @@ LOG_NAME = "process.log"
 DOT_NAME = ".qm"
 
 
+def log_name(task: int | None) -> str:
+    """The name of the log of a job, or of one task of its array."""
+    return LOG_NAME if task is None else f"process.{task}.log"
+
+
 class JobPaths:
     """The files of one job."""
 
@@ -32,16 +37,21 @@ class JobPaths:
         """Where the shim writes."""
         return f"{self.dir}/{DOT_NAME}/run"
 
-    def start_mark(self, attempt: int) -> str:
-        return f"{self.run}/{attempt}.start"
+    def start_mark(self, label: str) -> str:
+        """`label` is that of a Task: `1`, or `7.1` for a task of an array."""
+        return f"{self.run}/{label}.start"
 
-    def exit_mark(self, attempt: int) -> str:
-        return f"{self.run}/{attempt}.exit"
+    def exit_mark(self, label: str) -> str:
+        return f"{self.run}/{label}.exit"
 
     @property
     def progress(self) -> str:
         """What the script sees as QM_PROGRESS."""
-        return f"{self.run}/progress"
+        return self.task_progress(None)
+
+    def task_progress(self, task: int | None) -> str:
+        """The same for one task of an array."""
+        return f"{self.run}/progress" if task is None else f"{self.run}/{task}.progress"
 
     @property
     def given_id(self) -> str:
@@ -58,8 +68,17 @@ class JobPaths:
         return f"{self.dir}/{DOT_NAME}/usage.csv"
 
     @property
+    def tasks(self) -> str:
+        """What became of the tasks of an array."""
+        return f"{self.dir}/{DOT_NAME}/tasks.jsonl"
+
+    @property
     def log(self) -> str:
-        return f"{self.dir}/{LOG_NAME}"
+        return self.task_log(None)
+
+    def task_log(self, task: int | None) -> str:
+        """`process.log`, for a task of an array `process.7.log`."""
+        return f"{self.dir}/{log_name(task)}"
 
 
 class SpoolPaths:

@@ -26,6 +26,7 @@ from qm.spool import crossing, history, joblog
 from qm.spool.dot import make_hidden, make_writable, set_aside
 from qm.spool.files import TRANSIENT, explained, free_name, is_real_directory, write_whole
 from qm.spool.folders import Folders
+from qm.spool.paths import JobPaths
 from qm.vocabulary.errors import ConfigError, TryAgain
 from qm.vocabulary.record import Job, Record, dump
 from qm.vocabulary.states import ENDED, PLACE_OF, Place, State
@@ -37,6 +38,9 @@ STEPS = (
     "claim: moved",
     "start: log opened",
     "start: spawned",
+    "task: written",
+    "task: ended",
+    "again: record written",
     "void: marked",
     "unclaim: moved",
     "end: noticed",
@@ -155,6 +159,17 @@ class Spool(Folders):
         self.step("unclaim: moved")
         return back
 
+    def void(self, paths: JobPaths, label: str) -> bool:
+        """Create the start mark ourselves: if that succeeds the script has not begun, and now never will. OSError."""
+        mark = paths.start_mark(label)
+        try:
+            os.makedirs(os.path.dirname(mark), exist_ok=True)
+            os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+        except FileExistsError:
+            return False
+        self.step("void: marked")
+        return True
+
     def take_out(self, job: Job) -> Job:
         """A job that ended before it ran goes to QM_Jobs, and is filed from there like any other.
 
@@ -176,7 +191,7 @@ class Spool(Folders):
         paths = self.files(job)
         with explained(f"cannot write to the log of {job.folder}"):
             if record.started is not None:
-                joblog.finish(paths, record.finished or 0.0, code)
+                joblog.finish(paths.log, record.finished or 0.0, code)
         self.step("file: log written")
         return self._complete_filing(job)
 
@@ -184,7 +199,7 @@ class Spool(Folders):
         """Go on with a filing that a crash interrupted: nothing that was done is done again."""
         with explained(f"cannot write to the log of {job.folder}"):
             if job.record.started is not None:
-                joblog.finish(self.files(job), job.record.finished or 0.0, code)
+                joblog.finish(self.files(job).log, job.record.finished or 0.0, code)
         if history.contains(self.paths.history, job.record):
             twin = self._twin(job)
             if twin is not None:  # a copy across file systems was complete: the ended one stays

@@ -77,10 +77,17 @@ def submit_folder(paths: SpoolPaths, folder: str, name: str | None = None, move:
     return submitted
 
 
-def submit_script(paths: SpoolPaths, name: str, script: bytes, environment: Mapping[bytes, bytes] | None) -> Submitted:
+def submit_script(
+    paths: SpoolPaths,
+    name: str,
+    script: bytes,
+    environment: Mapping[bytes, bytes] | None,
+    files: Mapping[str, bytes] | None = None,
+) -> Submitted:
     """Make a job folder around a job.sh, with the environment it is to run in. QMError when that fails.
 
-    Without an environment (None) it runs in the daemon's, as a job does that comes as a folder.
+    Without an environment (None) it runs in the daemon's, as a job does that comes as a folder. `files` lie beside
+    job.sh.
     """
     check_name(name)
     hidden, job_id = hidden_name(paths)
@@ -89,6 +96,8 @@ def submit_script(paths: SpoolPaths, name: str, script: bytes, environment: Mapp
         os.mkdir(hidden)
         os.mkdir(job.dot)
         _write_new(f"{hidden}/job.sh", script, 0o755)
+        for file, data in (files or {}).items():
+            _write_new(f"{hidden}/{file}", data, 0o644)
         if environment is not None:
             kept = b"".join(key + b"=" + value + b"\0" for key, value in environment.items())
             _write_new(job.environment, kept, 0o600)

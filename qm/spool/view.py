@@ -12,15 +12,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from qm.judgement.arrival import marks_a_copy
-from qm.judgement.progress import Progress, read_progress, read_progress_file
+from qm.judgement.progress import Progress, array_progress, read_progress, read_progress_file
 from qm.spool import joblog
 from qm.spool.files import is_real_directory, owner_of, read_tail_below
 from qm.spool.folders import Folders
 from qm.spool.lock import Holder, holder_of
 from qm.spool.paths import JobPaths, SpoolPaths
+from qm.vocabulary.arrays import ArraySpec, read_array
 from qm.vocabulary.errors import NoSuchJob
 from qm.vocabulary.options import Options
-from qm.vocabulary.record import Job, Record
+from qm.vocabulary.record import Job, Record, Tasks
 from qm.vocabulary.states import ENDED, PLACE_OF, Place, State
 
 LIVE = (Place.JOBS, Place.QUEUE)
@@ -35,7 +36,7 @@ STAMP_BITS = 10
 class JobView:
     """One job as it is shown. `name` is what it was submitted as, `folder` its folder's name now.
 
-    Times are UTC epoch seconds; `progress` is 0..1 or None.
+    Times are UTC epoch seconds; `progress` is 0..1 or None; `tasks` is for arrays only.
     """
 
     place: Place
@@ -57,6 +58,7 @@ class JobView:
     progress_text: str
     record: Record | None
     exit_status: int | None = None
+    tasks: Tasks | None = None
 
     @property
     def order(self) -> tuple[int, float]:
@@ -177,7 +179,10 @@ class View:
             return self._without_record(place, folder, paths, facts)
         state = state_in(place, record)
         options = record.effective
-        how_far = read_job_progress(paths) if progress and place is Place.JOBS else None
+        tasks = tasks_of(record)
+        how_far = None
+        if progress and place is Place.JOBS:
+            how_far = array_progress(tasks) if tasks is not None else read_job_progress(paths)
         return JobView(
             place=place,
             folder=folder,
@@ -198,6 +203,7 @@ class View:
             progress_text=how_far.text if how_far else "",
             record=record,
             exit_status=record.exit_status,
+            tasks=tasks,
         )
 
     def _without_record(self, place: Place, folder: str, paths: JobPaths, facts: os.stat_result) -> JobView:
@@ -298,6 +304,18 @@ def state_in(place: Place, record: Record) -> State:
     if record.state in ENDED:
         return record.state  # `Failed_Jobs = done` files failed jobs there
     return State.DONE if place is Place.DONE else State.LOST
+
+
+def tasks_of(record: Record) -> Tasks | None:
+    """How far an array is, also one that never ran; None for a job that is none."""
+    spec = array_of(record)
+    return (record.tasks or Tasks(len(spec))) if spec is not None else None
+
+
+def array_of(record: Record) -> ArraySpec | None:
+    """The tasks of an array; None for a job that is none."""
+    text = record.effective.array
+    return read_array(text) if text else None
 
 
 def read_job_progress(paths: JobPaths) -> Progress | None:

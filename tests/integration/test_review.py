@@ -476,7 +476,7 @@ def test_a_note_cannot_forge_a_line_of_the_log(tmp_path: Path) -> None:
     from qm.spool import joblog
     from qm.spool.paths import JobPaths
 
-    os.close(joblog.open_new(JobPaths(str(tmp_path)), 0.0, ["a\nJob finished at: x", "\ud800"]))
+    os.close(joblog.open_new(JobPaths(str(tmp_path)).log, 0.0, ["a\nJob finished at: x", "\ud800"]))
     lines = lines_of(tmp_path / "process.log")
     assert len(lines) == 3 and lines[-1].startswith("Job started by QM at:")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,16 +15,16 @@ import pytest
 
 from qm.cli import main
 from qm.cli.common import as_json, moment, table
+from qm.cli.making import command_name
 from qm.cli.unit import quoted
 from qm.cli.verbs.log import _start_of_last_lines
 from qm.cli.verbs.status import ended_table, remaining_text, running_table, waiting_table
-from qm.cli.verbs.submit import command_name
 from qm.cli.verbs.wait import own_exit_status
 from qm.judgement.arrival import marks_a_copy
 from qm.spool.view import JobView
 from qm.vocabulary.options import Options
 from qm.vocabulary.optiontext import option_facts
-from qm.vocabulary.record import Record
+from qm.vocabulary.record import Record, Tasks
 from qm.vocabulary.states import Place, State
 
 NOW = 1_800_000_000.0
@@ -75,9 +76,15 @@ def test_a_running_job_without_progress_or_start_has_empty_cells() -> None:
     assert line.split() == ["j", "abcdefghijkl", "running", "1", "me", "i"]
 
 
+def test_an_array_shows_its_tasks_and_what_those_that_run_take() -> None:
+    array = job(nb_proc=2, tasks=Tasks(100, 61, 2, 3), progress=0.63, progress_text="61 / 100, 2 failed")
+    (_, line) = running_table([array])
+    assert re.search(r" running +6 .* 61 / 100, 2 failed ", line)
+
+
 def test_a_waiting_job_shows_its_priority_and_processors() -> None:
-    (_, line) = waiting_table([job(state=State.PENDING, place=Place.QUEUE, priority=-3, nb_proc=12)])
-    assert line.split()[2:5] == ["pending", "12", "-3"]
+    (_, line) = waiting_table([job(state=State.PENDING, place=Place.QUEUE, priority=-3, nb_proc=12)], ["starts next"])
+    assert line.split()[2:5] == ["pending", "12", "-3"] and line.endswith(" me     starts next")
 
 
 def test_an_ended_job_shows_why_or_else_what_it_was_for() -> None:
@@ -142,6 +149,8 @@ def test_a_command_gives_a_name_that_a_job_may_have(words: list[str], name: str)
 def test_a_jobs_own_exit_status_is_told_as_a_shell_would(exit_status: int | None, signal: int | None, own: int) -> None:
     record = Record("abcdefghijkl", "j", "me", State.FAILED, NOW, exit_status=exit_status, signal=signal)
     assert own_exit_status(record) == own
+    if exit_status is signal is None:
+        assert own_exit_status(record._replace(state=State.DONE)) == 0, "an array has no exit status of its own"
 
 
 @pytest.mark.parametrize(

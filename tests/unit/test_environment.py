@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from qm.launchers.base import Start
 from qm.launchers.environment import THREAD_VARIABLES, job_variables, parse_kept, script_environment
+from qm.spool.paths import JobPaths
 from qm.vocabulary.options import Options
-from qm.vocabulary.record import Record
+from qm.vocabulary.record import Record, Task
 from qm.vocabulary.states import State
 
 
@@ -16,11 +18,19 @@ def record(options: Options | None = None, **values: object) -> Record:
     return Record("abcdefghijkl", "job", "me", State.RUNNING, 0.0, **facts)  # type: ignore[arg-type]
 
 
+PATHS = JobPaths("/s/QM_Jobs/job")
+
+
+def start(number: int | None = None, **values: object) -> Start:
+    """The third attempt of that job, or of one task of it."""
+    return Start(Task("abcdefghijkl", number, 3), 0.0, "", **values)  # type: ignore[arg-type]
+
+
 def environment(
     base: dict[bytes, bytes] | None = None, kept: dict[bytes, bytes] | None = None, own: dict[str, str] | None = None
 ) -> dict[bytes, bytes]:
     """What the script of `record()` sees."""
-    return script_environment(base or {}, kept or {}, job_variables(record(), "/s/QM_Jobs/job", "/s"), own or {})
+    return script_environment(base or {}, kept or {}, job_variables(record(), start(), PATHS, "/s"), own or {})
 
 
 def test_a_script_is_told_who_and_where_it_is() -> None:
@@ -60,7 +70,7 @@ def test_the_job_wins_over_the_submitter_and_the_submitter_over_the_daemon() -> 
 
 def test_a_name_that_is_no_utf8_passes_byte_for_byte() -> None:
     odd = b"caf\xe9".decode(errors="surrogateescape")
-    variables = job_variables(record()._replace(name=odd), f"/s/{odd}", "/s")
+    variables = job_variables(record()._replace(name=odd), start(), JobPaths(f"/s/{odd}"), "/s")
     seen = script_environment({}, {}, variables, {"X": odd})
     assert (seen[b"QM_JOB_NAME"], seen[b"QM_JOB_DIR"], seen[b"X"]) == (b"caf\xe9", b"/s/caf\xe9", b"caf\xe9")
 
@@ -68,11 +78,34 @@ def test_a_name_that_is_no_utf8_passes_byte_for_byte() -> None:
 def test_slurm_variables_are_set_for_scripts_with_sbatch_options_only() -> None:
     assert not [name for name in environment() if name.startswith(b"SLURM_")]
     options = Options(script="job.sh", slurm=True, job_name="mine", ntasks=2)
-    variables = job_variables(record(options, nb_proc=6), "/s/QM_Jobs/job", "/s")
+    variables = job_variables(record(options, nb_proc=6), start(), PATHS, "/s")
     assert variables["SLURM_JOB_ID"] == "abcdefghijkl"
     assert variables["SLURM_JOB_NAME"] == "mine"
     assert variables["SLURM_SUBMIT_DIR"] == "/s/QM_Jobs/job"
     assert (variables["SLURM_NTASKS"], variables["SLURM_CPUS_PER_TASK"]) == ("2", "3")
+
+
+def test_a_task_of_an_array_knows_its_number_and_its_own_progress_file() -> None:
+    options = Options(script="job.sh", slurm=True, array="1-9:2,20")
+    variables = job_variables(record(options), start(7), PATHS, "/s")
+    assert (variables["QM_ARRAY_TASK_ID"], variables["QM_RUN_ID"]) == ("7", "abcdefghijkl.7")
+    assert variables["QM_PROGRESS"] == "/s/QM_Jobs/job/.qm/run/7.progress"
+    slurm = {name[12:]: value for name, value in variables.items() if name.startswith("SLURM_ARRAY_")}
+    assert slurm == {
+        "JOB_ID": "abcdefghijkl",
+        "TASK_ID": "7",
+        "TASK_COUNT": "6",
+        "TASK_MIN": "1",
+        "TASK_MAX": "20",
+    }
+    assert b"QM_ARRAY_TASK_ID" not in environment()
+
+
+def test_a_job_sees_the_gpus_that_it_was_given_and_no_others() -> None:
+    assert "CUDA_VISIBLE_DEVICES" not in job_variables(record(), start(), PATHS, "/s"), "there are none to hand out"
+    for gpus, seen in (((1, 3), "1,3"), ((), "")):
+        variables = job_variables(record(), start(gpus=gpus), PATHS, "/s")
+        assert (variables["CUDA_VISIBLE_DEVICES"], variables["CUDA_DEVICE_ORDER"]) == (seen, "PCI_BUS_ID")
 
 
 def test_a_kept_environment_is_read_entry_by_entry_and_nonsense_is_left_out() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qm.spool import joblog, logreader
-from qm.spool.logreader import Found, is_log_name, logs_of, read, search
+from qm.spool.logreader import Found, attempts_of, is_log_name, logs_of, read, search
 from qm.spool.paths import JobPaths
 
 
@@ -49,9 +49,9 @@ def test_a_log_shorter_than_the_offset_says_its_size(log: Path) -> None:
 def test_a_new_attempt_is_a_new_generation_and_a_move_is_not(tmp_path: Path) -> None:
     (tmp_path / "job").mkdir()
     paths = JobPaths(str(tmp_path / "job"))
-    os.close(joblog.open_new(paths, 0.0, ()))
+    os.close(joblog.open_new(paths.log, 0.0, ()))
     assert read(paths.log, 0, 1).generation == 0
-    os.close(joblog.open_new(paths, 1.0, ()))
+    os.close(joblog.open_new(paths.log, 1.0, ()))
     assert read(paths.log, 0, 1).generation == 1
     os.rename(paths.dir, tmp_path / "moved")
     assert read(str(tmp_path / "moved" / "process.log"), 0, 1).generation == 1
@@ -183,7 +183,7 @@ def test_nothing_else_is_a_log(name: str) -> None:
 def test_logs_are_listed_in_order_with_the_time_of_their_start(tmp_path: Path) -> None:
     paths = JobPaths(str(tmp_path))
     for attempt in range(11):
-        os.close(joblog.open_new(paths, 1000.0 + attempt, ["a note"]))
+        os.close(joblog.open_new(paths.log, 1000.0 + attempt, ["a note"]))
     (tmp_path / "process.3.log").write_text("task")
     (tmp_path / "process.log.99").symlink_to("/etc/passwd")
     (tmp_path / "process.txt").write_text("no log")
@@ -211,3 +211,27 @@ def test_a_search_backwards_finds_what_rfind_does(data: bytes, text: str, before
         log.write_bytes(data)
         last = data.lower().rfind(text.encode(), 0, min(before, len(data)) + len(text) - 1)
         assert search(str(log), text, before, backwards=True).at == (last if last >= 0 else None)
+
+
+def test_the_logs_of_one_task_are_found_without_those_of_others(tmp_path: Path) -> None:
+    for name in (
+        "process.7.log",
+        "process.7.log.1",
+        "process.7.log.2",
+        "process.7.log.4",
+        "process.70.log",
+        "process.log",
+    ):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "process.7.log.3").symlink_to("/etc/passwd")
+    names = [log.name for log in attempts_of(str(tmp_path), "process.7.log")]
+    assert names == ["process.7.log", "process.7.log.1", "process.7.log.2", "process.7.log.4"]
+    assert attempts_of(str(tmp_path), "process.8.log") == []
+
+
+def test_a_new_attempt_of_a_task_is_a_new_generation(tmp_path: Path) -> None:
+    (tmp_path / "process.7.log").write_text("")
+    assert read(f"{tmp_path}/process.7.log", 0, 1).generation == 0
+    (tmp_path / "process.7.log.1").write_text("")
+    assert read(f"{tmp_path}/process.7.log", 0, 1).generation == 1
+    assert read(f"{tmp_path}/process.7.log.1", 0, 1).generation == 0

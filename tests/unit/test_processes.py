@@ -16,7 +16,9 @@ import pytest
 from harness import until
 
 from qm.launchers import processes as module
-from qm.launchers.local import LocalLauncher, boot_id
+from qm.launchers.base import Start
+from qm.launchers.finding import boot_id, since_boot
+from qm.launchers.local import LocalLauncher
 from qm.launchers.processes import (
     LinuxProcesses,
     PortableProcesses,
@@ -27,7 +29,7 @@ from qm.launchers.processes import (
     tree_of,
 )
 from qm.spool.paths import JobPaths
-from qm.vocabulary.record import Job, Record
+from qm.vocabulary.record import Job, Record, Task
 from qm.vocabulary.states import Place, State
 
 ME = os.getuid()
@@ -66,7 +68,7 @@ class FakeTable:
     def find(self, pid: int) -> Process | None:
         return self.processes.get(pid)
 
-    def job_of(self, pid: int) -> str | None:
+    def run_of(self, pid: int) -> str | None:
         return self.jobs.get(pid)
 
     def uid(self, pid: int) -> int | None:
@@ -157,7 +159,7 @@ class TakenOver:
     @property
     def is_over(self) -> bool:
         """Does the launcher say that nothing of the job is left?"""
-        return [ended.job_id for ended in self.launcher.poll()] == [JOB]
+        return [ended.key for ended in self.launcher.poll()] == [JOB]
 
     def signalled(self) -> set[int]:
         """Whom the launcher signals when the job is to be ended at once, the shim included."""
@@ -167,9 +169,9 @@ class TakenOver:
         return {pid for pid, _ in self.table.sent}
 
 
-def since_boot() -> float:
-    """The clock of start times."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+def the_start(ticket: str) -> Start:
+    """The first start of the job."""
+    return Start(Task(JOB, None, 1), 0.0, ticket)
 
 
 def take_over(table: FakeTable, folder: Path, boot: str | None = None) -> TakenOver:
@@ -180,7 +182,7 @@ def take_over(table: FakeTable, folder: Path, boot: str | None = None) -> TakenO
     ticket = f"{boot or boot_id()} {since_boot():.2f}"
     record = Record(JOB, "job", "me", State.RUNNING, 0.0, attempt=1, ticket=ticket)
     launcher = LocalLauncher(str(folder.parent), 1.0, portable=True, table=table)
-    launcher.take_over(Job(Place.JOBS, folder.name, record), JobPaths(str(folder)))
+    launcher.take_over(Job(Place.JOBS, folder.name, record), JobPaths(str(folder)), the_start(ticket))
     return TakenOver(launcher, table)
 
 
@@ -251,9 +253,8 @@ def test_after_a_start_mark_without_text_the_shim_is_found_by_its_environment(tm
     folder = tmp_path / "job"
     taken = take_over(table, folder)
     (folder / ".qm" / "run" / "1.start").write_text("")
-    taken.launcher.take_over(
-        Job(Place.JOBS, "job", Record(JOB, "job", "me", State.RUNNING, 0.0, attempt=1)), JobPaths(str(folder))
-    )
+    record = Record(JOB, "job", "me", State.RUNNING, 0.0, attempt=1)
+    taken.launcher.take_over(Job(Place.JOBS, "job", record), JobPaths(str(folder)), the_start(""))
     assert 30 in taken.signalled()
 
 
@@ -270,7 +271,7 @@ def table(request: pytest.FixtureRequest) -> ProcessTable:
 
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(["sleep", "300"], env={**os.environ, "QM_JOB_ID": JOB}, start_new_session=True)
+    process = subprocess.Popen(["sleep", "300"], env={**os.environ, "QM_RUN_ID": JOB}, start_new_session=True)
     yield process
     process.kill()
     process.wait()
@@ -284,7 +285,7 @@ def found(table: ProcessTable, pid: int) -> Process:
 
 
 def test_a_process_is_described_as_it_is(table: ProcessTable, child: subprocess.Popen[bytes]) -> None:
-    until(lambda: table.job_of(child.pid) == JOB, "the child to have become what it is")
+    until(lambda: table.run_of(child.pid) == JOB, "the child to have become what it is")
     process = found(table, child.pid)
     assert (process.pid, process.parent, process.session) == (child.pid, os.getpid(), child.pid)
     assert table.uid(child.pid) == ME
@@ -297,7 +298,7 @@ def test_a_process_that_is_gone_is_not_found(table: ProcessTable) -> None:
     seen = table.find(process.pid)
     process.wait()
     assert table.find(process.pid) is None
-    assert (table.job_of(process.pid), table.uid(process.pid)) == (None, None)
+    assert (table.run_of(process.pid), table.uid(process.pid)) == (None, None)
     if seen is not None:
         assert not table.send(seen, signal.SIGTERM)
 
@@ -313,7 +314,7 @@ def test_a_job_without_an_id_in_its_environment_is_told_from_one_that_cannot_be_
     environment = {name: value for name, value in os.environ.items() if name != "QM_JOB_ID"}
     process = subprocess.Popen(["sleep", "300"], env=environment)
     try:
-        until(lambda: table.job_of(process.pid) == "")
+        until(lambda: table.run_of(process.pid) == "")
     finally:
         process.kill()
         process.wait()

@@ -39,9 +39,10 @@ def start(
     *command: str,
     chdir: str = "",
     files: tuple[str, str] = ("", ""),
+    groups: tuple[str, ...] = (),
 ) -> subprocess.Popen[str]:
     """The shim, as the launcher starts it but for the shell."""
-    words = shim_words(str(folder), 1, "boot id", files, chdir, command)
+    words = shim_words(str(folder), "1", "boot id", files, chdir, command, groups)
     assert words[0] == SHELL
     return subprocess.Popen(
         [*shell, *words[1:]],
@@ -195,6 +196,17 @@ def test_the_streams_go_to_files_where_that_is_wanted(shell: list[str], folder: 
     both = script("echo out; echo err >&2")
     assert end(start(shell, folder, *both, files=("to this", "to that"))) == (0, "")
     assert (lines_of(folder / "to this"), lines_of(folder / "to that")) == (["out"], ["err"])
+
+
+def test_the_shim_enters_its_control_groups_and_one_that_does_not_let_it_in_is_no_failure(
+    shell: list[str], folder: Path, tmp_path: Path
+) -> None:
+    group = tmp_path / "cgroup.procs"
+    group.touch()
+    groups = (str(tmp_path / "there/is/none"), str(group))
+    shim = start(shell, folder, *script("echo ran"), groups=groups)
+    assert end(shim) == (0, "ran\n")
+    assert group.read_text() == f"{shim.pid}\n"
 
 
 def test_both_streams_go_to_one_file_in_their_order(shell: list[str], folder: Path) -> None:

@@ -9,11 +9,20 @@ import pytest
 from qm.spool.logreader import LogFile
 from qm.spool.view import JobView
 from qm.vocabulary.options import Options
-from qm.vocabulary.record import Record, Run
+from qm.vocabulary.record import Dependency, Record, Run, Tasks
 from qm.vocabulary.states import PLACE_OF, Place, State
 from qm_web.cache.index import Row
 from qm_web.live import Active
-from qm_web.routes.jobfacts import attempts, facts, log_of, ranges, signal_in_words, status_in_words, verbs
+from qm_web.routes.jobfacts import (
+    attempts,
+    facts,
+    log_of,
+    ranges,
+    retry_label,
+    signal_in_words,
+    status_in_words,
+    verbs,
+)
 from qm_web.routes.logs import columns, plain
 
 NOW = 1_800_000_000.0
@@ -189,3 +198,36 @@ def test_processors_in_use_are_not_made_up_between_attempts() -> None:
     rows = [(10.0, 5.0, 1), (15.0, 15.0, 2), (100.0, 1.0, 3), (105.0, 6.0, 4)]
     assert columns(rows, 5.0) == ([10.0, 15.0, 100.0, 105.0], [1.0, 2.0, None, 1.0], [1, 2, 3, 4])
     assert columns(rows, None)[1][0] is None
+
+
+# --- what a job waits for, and arrays ------------------------------------------------------------------------
+
+
+def test_a_waiting_job_says_what_it_comes_after_and_when_it_begins() -> None:
+    after = (Dependency("prepare", "b" * 12, met=True), Dependency("clean", "c" * 12, True, True), Dependency("x\n"))
+    record = Record("abcdefghijkl", "job", "me", State.PENDING, NOW, after=after, options=Options(after=("prepare",)))
+    told = said(row(State.PENDING, not_before=NOW + 60), view(record), Active(), NOW, True)
+    assert told["After"] == rf"prepare ({'b' * 12}, done), clean ({'c' * 12}, has ended), x\n (not there yet)"
+    assert "Option after" not in told
+    assert told["Not before"]
+    assert "Not before" not in said(row(not_before=NOW + 60), None, Active(), NOW, True)
+
+
+def test_a_paused_job_says_what_is_left_of_its_wall_time() -> None:
+    record = Record("abcdefghijkl", "job", "me", State.PAUSED, NOW, wall_left=90.0)
+    assert said(row(State.PAUSED), view(record), Active(), NOW, True)["Wall time left"] == "01:30"
+    assert "Wall time left" not in said(row(), view(record), Active(), NOW, True)
+
+
+def test_attempts_are_counted_anew_after_a_retry() -> None:
+    record = Record("abcdefghijkl", "job", "me", State.RUNNING, NOW, options=Options(attempts=2), retried=2)
+    assert said(row(attempt=3), view(record), Active(), NOW, True)["Attempt"] == "3 of at most 4"
+
+
+def test_an_array_says_how_far_it_is_and_what_a_retry_runs() -> None:
+    told = said(row(tasks=Tasks(100, 61, 2, 4)), None, Active(), NOW, False)
+    assert told["Tasks"] == "61 / 100, 2 failed, 4 running"
+    assert said(row(tasks=Tasks(0)), None, Active(), NOW, True).get("Tasks") is None
+    labels = [retry_label(row(State.FAILED, tasks=Tasks(9, 1, failed))) for failed in (0, 1, 2)]
+    assert labels == ["Retry", "Retry 1 failed task", "Retry 2 failed tasks"]
+    assert retry_label(row(State.FAILED)) == "Retry"

@@ -1,0 +1,195 @@
+"""Jobs that wait for others (key `after`): names are bound to ids, once, and what becomes of those is passed on.
+
+Invariant: a job with `after` stands in line only when all it waits for is met. One that waits for a job which cannot
+succeed any more is skipped; one that would close a circle is refused, so there never is a circle.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from qm.daemon.filing import Filing
+from qm.daemon.queue import Queue
+from qm.daemon.reception import Reception
+from qm.spool import history, joblog
+from qm.spool.spool import Spool
+from qm.spool.view import PAST, View
+from qm.vocabulary.errors import Blocked, TryAgain
+from qm.vocabulary.record import Dependency, Job, Record
+from qm.vocabulary.states import ENDED, Event, Place, State, after
+
+ANY_END = "afterany:"
+
+
+class _Impossible(Exception):
+    """The job can never start; the text says why. `event` is what follows."""
+
+    def __init__(self, event: Event, reason: str) -> None:
+        super().__init__(reason)
+        self.event = event
+
+
+class Dependencies:
+    """Who waits: `_waiting_for` by the id of the other job, `_unbound` by its name or id while it is not there."""
+
+    def __init__(self, spool: Spool, queue: Queue, reception: Reception, filing: Filing, log: logging.Logger) -> None:
+        self._spool = spool
+        self._queue = queue
+        self._reception = reception
+        self._filing = filing
+        self._log = log
+        self._view = View(spool.paths.root)
+        self._waiting_for: dict[str, set[str]] = {}
+        self._unbound: dict[str, set[str]] = {}
+
+    def settle(self) -> None:
+        """Take in who came and who ended since the last call."""
+        while self._queue.came or self._queue.ended:
+            came, self._queue.came = self._queue.came, []
+            for job_id in came:
+                self._came(job_id)
+            ended, self._queue.ended = self._queue.ended, []
+            for job_id, state in ended:
+                self._ended(job_id, state)
+
+    # --- who came ------------------------------------------------------------------------------------------
+
+    def _came(self, job_id: str) -> None:
+        job = self._queue.waiting_by_id(job_id)
+        if job is None:
+            return
+        if job.record.effective.after:
+            job = self._bound(job)
+        if job is None:
+            return
+        for name in (job.record.name, job_id):
+            for other_id in self._unbound.pop(name, ()):
+                other = self._queue.waiting_by_id(other_id)
+                if other is not None:
+                    self._bound(other)
+
+    def _bound(self, job: Job) -> Job | None:
+        """A waiting job with as much of its `after` bound to ids as there is; None when it does not wait any more."""
+        record = job.record
+        known = {(one.name, one.any_end): one for one in record.after if one.id}
+        try:
+            found = [
+                known.get((name, any_end)) or self._bind(job, name, any_end)
+                for name, any_end in map(_parsed, record.effective.after)
+            ]
+            found = [one if one.met else self._looked_up(one) for one in found]
+        except _Impossible as err:
+            self._refuse(job, err)
+            return None
+        for one in found:
+            if one.id and not one.met:
+                self._waiting_for.setdefault(one.id, set()).add(record.id)
+            elif not one.id:
+                self._unbound.setdefault(one.name, set()).add(record.id)
+        return self._keep(job, tuple(found))
+
+    def _bind(self, job: Job, name: str, any_end: bool) -> Dependency:
+        """An id, else the newest live job submitted under that name, else the newest ended one."""
+        own = job.record
+        others = [other for other in self._queue.named(name) if other.record.id != own.id]
+        live = self._queue.live(name) or max(others, key=lambda other: other.record.submitted, default=None)
+        if live is not None:
+            if circle := self._circle(live.record.id, own):
+                raise _Impossible(Event.REJECT, f"after makes a circle: {' after '.join([own.name, *circle])}")
+            return Dependency(name, live.record.id, any_end)
+        if name in self._reception or (name != job.folder and self._spool.is_there(Place.QUEUE, name)):
+            return Dependency(name, "", any_end)  # it is just being copied in
+        past = [other for other in self._view.named(name, PAST) if other.record.id not in ("", own.id)]
+        if past:
+            newest = max(past, key=lambda other: (other.record.submitted, other.record.finished or 0.0))
+            return Dependency(name, newest.record.id, any_end)
+        if history.find(self._spool.paths.history, name) is not None:
+            return Dependency(name, name, any_end)
+        if name in (own.name, own.id):
+            raise _Impossible(Event.REJECT, f"after = {name}: it would wait for itself")
+        return Dependency(name, "", any_end)
+
+    def _circle(self, start: str, wanted: Record) -> list[str] | None:
+        """The names of the jobs by which `start` waits for `wanted`, bound to it or not; None if it does not."""
+        stack: list[tuple[str, list[str]]] = [(start, [])]
+        seen = set()
+        while stack:
+            job_id, names = stack.pop()
+            job = self._queue.live(job_id)
+            if job is None or job_id in seen:
+                continue
+            seen.add(job_id)
+            path = [*names, job.record.name]
+            for one in job.record.after:
+                if one.id == wanted.id or (not one.id and one.name in (wanted.name, wanted.id)):
+                    return [*path, wanted.name]
+                if one.id and not one.met:
+                    stack.append((one.id, path))
+        return None
+
+    def _looked_up(self, one: Dependency) -> Dependency:
+        """What is known of a job that is bound, but not live any more."""
+        if not one.id or self._queue.knows(one.id) or self._is_being_taken_over():
+            return one
+        return self._after_end(one, self._state_of(one))
+
+    def _is_being_taken_over(self) -> bool:
+        return bool(self._queue.not_taken_over)
+
+    def _state_of(self, one: Dependency) -> State | None:
+        """How a job ended: by its folder, else by the history; None for one that was taken away."""
+        for job in self._view.named(one.name, PAST):
+            if job.record.id == one.id:
+                done = State.DONE if job.place is Place.DONE else State.LOST
+                return job.record.state if job.record.state in ENDED else done
+        end = history.find(self._spool.paths.history, one.id)
+        return end.state if end is not None else None
+
+    # --- who ended -----------------------------------------------------------------------------------------
+
+    def _ended(self, job_id: str, state: State | None) -> None:
+        for other_id in sorted(self._waiting_for.pop(job_id, ())):
+            job = self._queue.waiting_by_id(other_id)
+            if job is None:
+                continue
+            try:
+                found = [self._after_end(one, state) if one.id == job_id else one for one in job.record.after]
+            except _Impossible as err:
+                self._refuse(job, err)
+            else:
+                self._keep(job, tuple(found))
+
+    def _after_end(self, one: Dependency, state: State | None) -> Dependency:
+        if one.any_end or state is State.DONE:
+            return one._replace(met=True)
+        what = f"is {state}" if state is not None else "was taken away before it ran"
+        raise _Impossible(Event.SKIP, f"after `{one.name}`: that job ({one.id}) {what}")
+
+    def _keep(self, job: Job, found: tuple[Dependency, ...]) -> Job:
+        if found == job.record.after:
+            return job
+        missing = [one.name for one in found if not one.id]
+        if missing:
+            self._log.warning("%s (%s) waits for jobs that are not there yet: %s", job.folder, job.record.id, missing)
+        job = job._replace(record=job.record._replace(after=found, reason=""))
+        self._filing.save(job, "whom it waits for")
+        self._queue.wait(job)
+        return job
+
+    def _refuse(self, job: Job, why: _Impossible) -> None:
+        state = after(job.record.state, why.event)
+        record = job.record._replace(state=state, reason=str(why), finished=time.time())
+        try:
+            joblog.note(self._spool.files(job).log, f"this job is {state}: {why}")
+            self._filing.file_waiting(job._replace(record=record))
+        except FileNotFoundError:
+            self._reception.withdraw(job.folder)
+        except (TryAgain, Blocked, OSError) as err:
+            self._log.error("%s is %s (%s), but cannot be filed yet: %s", job.folder, state, why, err)
+            self._queue.came.append(job.record.id)
+
+
+def _parsed(text: str) -> tuple[str, bool]:
+    """Name or id, and whether any end will do."""
+    return text.removeprefix(ANY_END), text.startswith(ANY_END)
