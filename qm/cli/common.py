@@ -81,6 +81,7 @@ def as_json(job: JobView) -> dict[str, Any]:
         "reason": job.reason,
         "progress": job.progress,
         "progress_text": job.progress_text,
+        "tasks": job.tasks._asdict() if job.tasks is not None else None,
     }
     if job.record is not None:
         data["record"] = to_json(job.record) | {"state": job.state.value}

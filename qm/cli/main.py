@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from qm import __version__
-from qm.cli.verbs import ask, check, daemon, init, log, show, status, submit, wait, web
+from qm.cli.verbs import ask, check, daemon, init, log, show, status, submit, sweep, wait, web
 from qm.vocabulary.errors import EX_FAILED, EX_USAGE, QMError
 
 DESCRIPTION = "Copy a job folder into QM_qJobs, and it runs."
@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
         "init": init,
         "check": check,
         "submit": submit,
+        "sweep": sweep,
         "status": status,
         "show": show,
         "log": log,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -14,7 +15,8 @@ from rich.text import Text
 
 from qm.cli.common import moment
 from qm.cli.main import usage_error
-from qm.cli.verbs.status import daemon_line, named_views, remaining_text
+from qm.cli.situation import reasons, with_reasons
+from qm.cli.verbs.status import daemon_line, done_text, named_views, processors_text, remaining_text
 from qm.spool.view import JobView, View
 from qm.vocabulary.config import Settings
 from qm.vocabulary.errors import EX_DONE, NoSuchJob
@@ -57,18 +59,20 @@ def picture(settings: Settings, view: View, height: int, names: list[str]) -> Gr
     headline = daemon_line(settings, view, active)
     room = max(2, (height - len(active) - 9) // 2)
     if names:
-        chosen = _those_left(view, names)
+        chosen = with_reasons(settings, view, _those_left(view, names))
         active = [job for job in chosen if job.state in ACTIVE]
         waiting = [job for job in chosen if job.state in WAITING]
+        why = [job.reason for job in waiting]
         ended = [job for job in chosen if job.state in ENDED]
     else:
         waiting, ended = view.waiting(), view.ended(room)
+        why = reasons(settings, view, active, waiting[:room])
     parts: list[RenderableType] = [
         Text(printable(headline), style="bold"),
         _running(active),
     ]
     if waiting:
-        parts.append(_waiting(waiting, room))
+        parts.append(_waiting(waiting, why[:room]))
     if ended:
         parts.append(_ended(ended))
     return Group(*parts)
@@ -99,7 +103,7 @@ def _plain(text: str) -> Text:
 
 
 def _running(jobs: list[JobView]) -> Table:
-    drawn = _table("RUNNING", "STATE", "PROC", "ELAPSED", "PROGRESS", "LEFT", "INFO")
+    drawn = _table("RUNNING", "STATE", "PROC", "ELAPSED", "PROGRESS", "DONE", "LEFT", "INFO")
     now = time.time()
     for job in jobs:
         bar = ProgressBar(total=1.0, completed=job.progress) if job.progress is not None else Text("")
@@ -107,24 +111,26 @@ def _running(jobs: list[JobView]) -> Table:
         drawn.add_row(
             _plain(job.name),
             _state(job.state),
-            str(job.nb_proc),
+            processors_text(job),
             elapsed,
             bar,
+            _plain(done_text(job)),
             remaining_text(job, now),
             _plain(job.info),
         )
     return drawn
 
 
-def _waiting(jobs: list[JobView], room: int) -> Table:
-    drawn = _table(f"WAITING ({len(jobs)})", "STATE", "PROC", "PRIO", "SINCE", "INFO")
-    for job in jobs[:room]:
+def _waiting(jobs: list[JobView], why: Sequence[str]) -> Table:
+    drawn = _table(f"WAITING ({len(jobs)})", "STATE", "PROC", "PRIO", "SINCE", "REASON", "INFO")
+    for job, reason in zip(jobs, why, strict=False):  # as many as there is room for
         drawn.add_row(
             _plain(job.name),
             _state(job.state),
             str(job.nb_proc),
             str(job.priority),
             moment(job.submitted),
+            _plain(reason),
             _plain(job.info),
         )
     return drawn

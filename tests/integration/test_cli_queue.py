@@ -59,6 +59,27 @@ def test_status_shows_what_runs_waits_and_ended(make_spool: Callable[..., TestSp
     go.touch()
 
 
+def test_status_says_why_each_job_waits(spool: TestSpool) -> None:
+    go = spool.root / "go"
+    spool.drop("runs", f"until [ -e {go} ]; do sleep 0.02; done")
+    spool.wait_running("runs")
+    for name, keys in {"wide": {"nb_proc": 2, "priority": 3}, "next": {"nb_proc": 2}, "held": {"hold": "yes"}}.items():
+        spool.drop(name, "true", **keys)
+    until(lambda: all((spool.queue / name / ".qm" / "job.json").exists() for name in ("wide", "next", "held")))
+    said = spool.qm("status").stdout
+    assert re.search(r"^WAITING +ID +STATE +PROC +PRIO +SINCE +OWNER +REASON +INFO$", said, re.MULTILINE)
+    assert re.search(r"^wide .* 1 of 2 processors free, needs 2$", said, re.MULTILINE)
+    assert re.search(r"^next .* 1 job before it$", said, re.MULTILINE)
+    assert re.search(r"^held .* held", said, re.MULTILINE)
+    assert {job["name"]: job["reason"] for job in spool.status()}["wide"] == "1 of 2 processors free, needs 2"
+    assert "1 of 2 processors free, needs 2" in spool.qm("show", "wide").stdout
+    assert re.search(r"^next .* 1 job before it$", spool.qm("status", "next").stdout, re.MULTILINE)
+    spool.qm("drain")
+    said = spool.qm("status").stdout
+    assert re.search(r"^wide .* draining: no job is started$", said, re.MULTILINE)
+    go.touch()
+
+
 def test_status_shows_ten_of_each_kind_unless_all_are_wanted(make_spool: Callable[..., TestSpool]) -> None:
     spool = make_spool()
     for number in range(13):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from qm.vocabulary.errors import EX_DONE
@@ -37,18 +38,19 @@ def run(args: argparse.Namespace) -> int:
 
         return watch(settings, view, args.names)
     if args.json:
-        print_json(_json(args, view))
+        print_json(_json(args, settings, view))
         return EX_DONE
-    for line in _named(args.names, view) if args.names else report(settings, view, args.all):
+    for line in _named(args.names, settings, view) if args.names else report(settings, view, args.all):
         print(line)
     return EX_DONE
 
 
-def _json(args: argparse.Namespace, view: View) -> list[dict[str, Any]]:
+def _json(args: argparse.Namespace, settings: Settings, view: View) -> list[dict[str, Any]]:
     from qm.cli.common import as_json
+    from qm.cli.situation import with_reasons
 
     jobs = named_views(view, args.names) if args.names else [*view.active(), *view.waiting(), *view.ended()]
-    return [as_json(job) for job in jobs]
+    return [as_json(job) for job in with_reasons(settings, view, jobs)]
 
 
 def named_views(view: View, names: list[str]) -> list[JobView]:
@@ -67,7 +69,10 @@ def report(settings: Settings, view: View, everything: bool) -> list[str]:
     if active:
         lines += ["", *running_table(active)]
     if waiting:
-        lines += ["", *waiting_table(waiting[:most]), *_more(len(waiting), most, "waiting")]
+        from qm.cli.situation import reasons
+
+        why = reasons(settings, view, active, waiting[:most])
+        lines += ["", *waiting_table(waiting[:most], why), *_more(len(waiting), most, "waiting")]
     if ended:
         from qm.vocabulary.states import Place
 
@@ -81,10 +86,9 @@ def report(settings: Settings, view: View, everything: bool) -> list[str]:
 def daemon_line(settings: Settings, view: View, active: list[JobView]) -> str:
     """Is the daemon alive, since when, and how much of the machine is in use?"""
     from qm.cli.common import moment
-    from qm.spool.machine import usable_processors
-    from qm.vocabulary.states import State
+    from qm.cli.situation import used_processors
+    from qm.spool.machine import disk_short, usable_processors
 
-    used = sum(job.nb_proc for job in active if job.state is not State.PAUSED)
     limit = settings.max_processors or usable_processors()
     holder = view.daemon()
     if holder is None:
@@ -92,7 +96,9 @@ def daemon_line(settings: Settings, view: View, active: list[JobView]) -> str:
     else:
         who = f"QueueManager runs since {moment(holder.started)} (pid {holder.pid} on {holder.host})"
     draining = "; draining: no job is started (`qm undrain`)" if view.draining() else ""
-    return f"{who}; {used} of {limit} processors in use{draining}"
+    short = disk_short(settings.folder, settings.disk_reserve)
+    full = f"; no job is started: {short}" if short else ""
+    return f"{who}; {used_processors(active)} of {limit} processors in use{draining}{full}"
 
 
 def running_table(jobs: list[JobView]) -> list[str]:
@@ -102,16 +108,15 @@ def running_table(jobs: list[JobView]) -> list[str]:
     now = time.time()
     rows = []
     for job in jobs:
-        done = f"{job.progress:4.0%}" if job.progress is not None else ""
         elapsed = duration(now - job.started) if job.started else ""
         rows.append(
             (
                 job.name,
                 job.id,
                 str(job.state),
-                str(job.nb_proc),
+                processors_text(job),
                 elapsed,
-                done,
+                done_text(job),
                 remaining_text(job, now),
                 job.owner,
                 job.info,
@@ -121,8 +126,20 @@ def running_table(jobs: list[JobView]) -> list[str]:
     return table(headers, rows, right=(3, 4, 5, 6))
 
 
+def processors_text(job: JobView) -> str:
+    """How many processors it has; an array those of its tasks that run."""
+    return str(job.nb_proc * (job.tasks.running if job.tasks is not None else 1))
+
+
+def done_text(job: JobView) -> str:
+    """How far it is: `45%`, an array `61 / 100, 2 failed`."""
+    if job.tasks is not None:
+        return job.progress_text
+    return f"{job.progress:4.0%}" if job.progress is not None else ""
+
+
 def remaining_text(job: JobView, now: float) -> str:
-    """How long it may still take, by its own word on progress."""
+    """How long it may still take, by its own word on progress, or by how quickly an array's tasks end."""
     from qm.judgement.progress import remaining
 
     if job.progress is None or job.started is None:
@@ -131,8 +148,8 @@ def remaining_text(job: JobView, now: float) -> str:
     return duration(left) if left is not None else ""
 
 
-def waiting_table(jobs: list[JobView]) -> list[str]:
-    """Jobs in QM_qJobs, in the order in which they will start."""
+def waiting_table(jobs: Sequence[JobView], reasons: Sequence[str]) -> list[str]:
+    """Jobs in QM_qJobs, in the order in which they will start, and why each waits."""
     from qm.cli.common import moment, table
 
     rows = [
@@ -144,11 +161,12 @@ def waiting_table(jobs: list[JobView]) -> list[str]:
             str(job.priority),
             moment(job.submitted),
             job.owner,
+            why,
             job.info,
         )
-        for job in jobs
+        for job, why in zip(jobs, reasons, strict=True)
     ]
-    return table(("WAITING", "ID", "STATE", "PROC", "PRIO", "SINCE", "OWNER", "INFO"), rows, right=(3, 4))
+    return table(("WAITING", "ID", "STATE", "PROC", "PRIO", "SINCE", "OWNER", "REASON", "INFO"), rows, right=(3, 4))
 
 
 def ended_table(jobs: list[JobView]) -> list[str]:
@@ -162,14 +180,15 @@ def ended_table(jobs: list[JobView]) -> list[str]:
     return table(("ENDED", "ID", "STATE", "TOOK", "AT", "OWNER", "REASON OR INFO"), rows, right=(3,))
 
 
-def _named(names: list[str], view: View) -> list[str]:
+def _named(names: list[str], settings: Settings, view: View) -> list[str]:
+    from qm.cli.situation import with_reasons
     from qm.vocabulary.states import Place
 
-    jobs = named_views(view, names)
+    jobs = with_reasons(settings, view, named_views(view, names))
     lines: list[str] = []
     for places, make in (
         ((Place.JOBS,), running_table),
-        ((Place.QUEUE,), waiting_table),
+        ((Place.QUEUE,), lambda some: waiting_table(some, [job.reason for job in some])),
         ((Place.DONE, Place.LOST), ended_table),
     ):
         some = [job for job in jobs if job.place in places]

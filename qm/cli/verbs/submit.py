@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from qm.cli.making import add_job_options, chosen_options, command_name, job_script, own_environment, without_value
 from qm.vocabulary.errors import EX_DONE, JobFileError
 
 if TYPE_CHECKING:
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
     from qm.spool.view import View
 
 HELP = "queue job folders, or with `--` a command"
-
-SHORT = {"nb_proc": ("-n", "--nb-proc"), "mem": ("--mem",), "priority": ("--priority",), "info": ("--info",)}
-"""Keys with an option of their own; every other key goes by `-o key=value`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,12 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--move", action="store_true", help="move the folders instead of copying them")
     parser.add_argument("--json", action="store_true", help="print name and id as JSON")
     command = parser.add_argument_group("for a command")
-    for key, names in SHORT.items():
-        command.add_argument(*names, dest=key, metavar=key.upper(), help=f"the job's {key}")
-    command.add_argument("--hold", action="store_const", const="yes", help="queue it, but do not start it yet")
-    command.add_argument(
-        "-o", dest="options", metavar="key=value", action="append", default=[], help="any key of a job file"
-    )
+    add_job_options(command)
     parser.add_argument("folders", metavar="FOLDER", nargs="*", help="a job folder")
 
 
@@ -46,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
     if (args.command is None) == (not args.folders):
         return usage_error("give job folders, or `--` and a command (`qm submit -h`)")
-    chosen = _chosen(args)
+    chosen = chosen_options(args)
     if args.command is None and chosen:
         return usage_error(
             "options of a job stand in its folder's job file; after queueing use `qm set NAME key=value`"
@@ -55,9 +48,8 @@ def run(args: argparse.Namespace) -> int:
         return usage_error("--name goes with one folder")
     if args.command is not None and not (args.command and args.command[0].strip()):
         return usage_error("there is no command after `--`")
-    for option in args.options:
-        if "=" not in option:
-            return usage_error(f"-o {option}: give key=value")
+    if wrong := without_value(args):
+        return usage_error(wrong)
     settings, view = open_spool(args)
     submitted: list[Submitted] = []
     try:
@@ -82,15 +74,6 @@ def _tell(submitted: list[Submitted], as_json: bool) -> None:
             say(f"{job.name} {job.id}")
 
 
-def _chosen(args: argparse.Namespace) -> dict[str, str]:
-    """The keys given on the command line, as a job file would have them."""
-    chosen = {key: value for key in (*SHORT, "hold") if (value := getattr(args, key)) is not None}
-    for option in args.options:
-        key, _, value = option.partition("=")
-        chosen[key.strip()] = value.strip()
-    return chosen
-
-
 def _submit_folders(args: argparse.Namespace, names: tuple[str, ...], view: View) -> Iterator[Submitted]:
     """Every folder is checked before the first is queued, so that a mistake in one leaves all where they are."""
     import os
@@ -112,39 +95,11 @@ def _submit_folders(args: argparse.Namespace, names: tuple[str, ...], view: View
 
 def _submit_command(args: argparse.Namespace, chosen: dict[str, str], view: View) -> Submitted:
     """A job.sh that runs the command where it was submitted; its environment is kept beside it."""
-    import os
     import shlex
 
-    from qm.cli.common import complain
     from qm.spool.submission import submit_script
-    from qm.vocabulary.jobfile import read_job_file
-    from qm.vocabulary.text import printable
 
     words: list[str] = args.command
     line = words[0] if len(words) == 1 else shlex.join(words)
-    keys = {"info": printable(line.strip().splitlines()[0])}
-    here = os.getcwd()
-    if here.isprintable() and here == here.strip():
-        keys["chdir"] = here
-    else:  # no line of a job file can hold it
-        line = f"cd -- {shlex.quote(here)} || exit\n{line}"
-    keys |= chosen
-    for key, value in keys.items():
-        if "\n" in value or "\r" in value:
-            raise JobFileError(f"{key} must be one line: {value!r}")
-    head = "".join(f"#QM {key} = {value}\n" for key, value in keys.items())
-    script = os.fsencode(f"#!/bin/sh\n{head}{line}\n")
-    for note in read_job_file("job.sh", script).notes:
-        complain(note)
-    environment = {os.fsencode(key): os.fsencode(value) for key, value in os.environ.items()}
-    return submit_script(view.paths, args.name or command_name(words), script, environment)
-
-
-def command_name(words: list[str]) -> str:
-    """A job's name made from its command: the program's, without what would mark a folder as a copy in progress."""
-    import os
-
-    from qm.spool.submission import tidy_name
-
-    first = words[0] if len(words) > 1 else words[0].split()[0]
-    return tidy_name(os.path.basename(first), "command")
+    script = job_script(line.strip().splitlines()[0], chosen, line)
+    return submit_script(view.paths, args.name or command_name(words), script, own_environment())

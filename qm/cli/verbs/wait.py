@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from qm.vocabulary.errors import EX_DONE, EX_FAILED, EX_TEMPFAIL, NoSuchJob
+from qm.vocabulary.states import State
 
 if TYPE_CHECKING:
     from qm.spool.view import View
@@ -55,9 +56,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def own_exit_status(record: Record) -> int:
-    """A job's own exit status as a shell would give it; 1 where it has none."""
+    """A job's own exit status as a shell would give it; without one (an array) 0 for done and 1 for anything else."""
     if record.exit_status is not None:
         return record.exit_status
+    if record.state is State.DONE:
+        return EX_DONE
     return 128 + record.signal if record.signal is not None else EX_FAILED
 
 
