@@ -54,6 +54,14 @@ def fill(spool: TestSpool) -> None:
     """Jobs that run, with progress, and jobs that wait."""
     spool.drop("mandelbrot", STEPS.format(most=60, pause=0.6), info="4000 x 4000 points, zoom 12")
     spool.drop("align_reads", STEPS.format(most=90, pause=0.9), info="sample 17 of 24")
+    spool.drop(
+        "correlate",
+        "sleep 0.$((QM_ARRAY_TASK_ID % 7 + 3)); test $((QM_ARRAY_TASK_ID % 31)) != 17",
+        array="0-199",
+        priority=9,
+        info="200 slices of both halves",
+    )
+    until(lambda: (spool.jobs / "correlate").exists(), "the array to start")
     for name, nb_proc, priority, info in (
         ("train_net", 3, 5, "learning rate 0.003"),
         ("fit_model", 1, 0, "third try, with priors"),
@@ -69,9 +77,11 @@ def fill(spool: TestSpool) -> None:
 def take(page: Page, web: WebServer, spool: TestSpool, target: Path) -> None:
     """One picture a page."""
     key = spool.record(spool.jobs / "mandelbrot")["id"]
+    array = spool.record(spool.jobs / "correlate")["id"]
     for name, address in (
         ("overview", "/"),
         ("job", f"/job/{key}"),
+        ("array", f"/job/{array}"),
         ("timeline", "/timeline"),
         ("statistics", "/statistics"),
         ("submit", "/submit"),

@@ -20,13 +20,14 @@ from qm.vocabulary.config import Settings
 from qm.vocabulary.errors import NoSuchJob, QMError, TryAgain
 from qm_web.cache.index import Index
 from qm_web.cache.past import Past
+from qm_web.cache.taskbook import TaskBook
 from qm_web.gate.access import Access
 from qm_web.gate.guard import Guard, guarded
 from qm_web.live import Live
-from qm_web.routes import actions, api, charts, files, jobpage, login, logs, metrics, old, overview, submit
+from qm_web.routes import actions, api, charts, files, jobpage, login, logs, metrics, old, overview, submit, tasks
 from qm_web.site import STATIC, Site
 
-PAGES = (overview, jobpage, logs, files, submit, charts, actions, api, metrics, login, old)
+PAGES = (overview, jobpage, logs, tasks, files, submit, charts, actions, api, metrics, login, old)
 STATIC_AGE = 300
 """Seconds that a browser may keep styles and scripts without asking; after that it asks with their ETag."""
 
@@ -37,7 +38,7 @@ def make_app(settings: Settings, now: Callable[[], float] = time.time, cache: st
     access = Access(settings, now)
     index = Index(view, cache)
     live = Live(settings, view, index, now=now)
-    site = Site(settings, view, index, Past(view.paths.history, cache), live, access, now)
+    site = Site(settings, view, index, Past(view.paths.history, cache), TaskBook(), live, access, now)
     app = bottle.Bottle()
     app.catchall = True
     app.default_error_handler = lambda error: answer_error(site, error)

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 
 import psutil
 
+from qm.judgement.progress import array_progress
 from qm.judgement.reasons import Situation, Waiting, why_waiting
+from qm.judgement.waiting import Limits, Need, Occupied
 from qm.spool.lock import Holder
-from qm.spool.machine import usable_processors
+from qm.spool.machine import available_memory, disk_short, limits
 from qm.spool.usage import last_rows
 from qm.spool.view import View, read_job_progress
 from qm.vocabulary.config import Settings
@@ -30,6 +32,10 @@ ACTIVE_LIFE = 0.4
 STALE = 30.0
 """Seconds after which a row of usage.csv says nothing about now: the daemon writes one every 5 s."""
 MOST_ACTIVE = 500
+MOST_RUNNING = 10_000
+"""Running tasks of one array that are counted; its record may say any number."""
+MEMORY_STEP = 64 << 20
+"""Bytes to which the memory that is left is rounded, so that a page does not change all the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,17 @@ class Machine:
     memory_total: int
     disk_free: int
     disk_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What may keep every job from starting: `disk_short` is a sentence, "" while there is enough of it.
+
+    `available`: bytes of memory that can be had without swapping, rounded down.
+    """
+
+    disk_short: str
+    available: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +90,8 @@ class Live:
         self._now = now
         self._lock = threading.Lock()
         self._machine: tuple[float, Machine] | None = None
+        self._room: tuple[float, Room] | None = None
+        self._limits: Limits | None = None
         self._active: dict[str, tuple[float, Active]] = {}
         psutil.cpu_percent()  # the first call only begins the measurement
 
@@ -86,26 +105,53 @@ class Live:
         """Has somebody said `qm drain`?"""
         return self._view.draining()
 
-    def limit(self) -> int:
-        """How many processors running jobs may have together."""
-        return self._settings.max_processors or usable_processors()
+    def limits(self) -> Limits:
+        """What running jobs may have together."""
+        with self._lock:
+            if self._limits is None:  # made once: it may ask the driver of the GPUs
+                self._limits = limits(self._settings)
+            return self._limits
 
-    def used(self) -> int:
-        """How many processors the running jobs have."""
+    def used(self) -> Need:
+        """What the running jobs have of that."""
+        needs = [one.need for one in self._occupied()]
+        return Need(
+            sum(need.processors for need in needs), sum(need.memory for need in needs), sum(need.gpus for need in needs)
+        )
+
+    def _occupied(self) -> tuple[Occupied, ...]:
         rows, _ = self._index.list(Query(places=(Place.JOBS,), per_page=MOST_ACTIVE))
-        return sum(row.nb_proc for row in rows if row.state is State.RUNNING)
+        return tuple(one for row in rows for one in occupied_by(row))
 
     def why(self, rows: Sequence[Row]) -> list[str]:
         """Why each of the first waiting jobs waits; `rows` begins with the one that starts next."""
+        room = self.room()
         situation = Situation(
             served=self.daemon() is not None,
             draining=self.draining(),
-            limit=self.limit(),
-            used=self.used(),
+            limits=self.limits(),
+            running=self._occupied(),
             one_at_a_time=self._settings.launch_type == "blocking",
+            disk_short=room.disk_short,
+            available=room.available,
+            now=self._now(),
         )
-        details = self._settings.web.display_details
-        return why_waiting(situation, [Waiting(row.state, row.nb_proc, row.reason if details else "") for row in rows])
+        told = why_waiting(situation, [self._waiting(row) for row in rows])
+        if self._settings.web.display_details:
+            return told
+        return [text.replace(f"group `{row.group}`", "its group") for row, text in zip(rows, told, strict=True)]
+
+    def _waiting(self, row: Row) -> Waiting:
+        return Waiting(
+            state=row.state,
+            need=Need(row.nb_proc, row.mem, row.gpus),
+            name=row.name,
+            group=row.group,
+            at_most=row.at_most,
+            reason=row.reason if self._settings.web.display_details else "",
+            not_before=row.not_before,
+            after=row.after,
+        )
 
     # --- the machine ---------------------------------------------------------------------------------------
 
@@ -115,6 +161,15 @@ class Live:
             if self._machine is None or self._clock() - self._machine[0] >= MACHINE_LIFE:
                 self._machine = (self._clock(), self._measure())
             return self._machine[1]
+
+    def room(self) -> Room:
+        """Whether disk and memory are there for another job."""
+        with self._lock:
+            if self._room is None or self._clock() - self._room[0] >= MACHINE_LIFE:
+                available = available_memory()
+                short = disk_short(self._settings.folder, self._settings.disk_reserve)
+                self._room = (self._clock(), Room(short, available - available % MEMORY_STEP))
+            return self._room[1]
 
     def _measure(self) -> Machine:
         memory = psutil.virtual_memory()
@@ -150,9 +205,11 @@ class Live:
 
     def _read(self, row: Row) -> Active:
         paths = self._view.paths.job(row.place, row.folder)
-        progress = read_job_progress(paths)
         cpu, memory = self._usage(last_rows(paths.usage, 2), row)
-        details = self._settings.web.display_details
+        if row.tasks is not None:
+            progress, details = array_progress(row.tasks), True
+        else:
+            progress, details = read_job_progress(paths), self._settings.web.display_details
         return Active(
             progress=round(progress.fraction, 3) if progress else None,
             text=progress.text if progress and details else "",
@@ -170,6 +227,13 @@ class Live:
             before, used, _ = rows[0]
         cpu = max(0.0, seconds - used) / (when - before) if when > before else None
         return (round(cpu, 2) if cpu is not None else None), memory
+
+
+def occupied_by(row: Row) -> list[Occupied]:
+    """What an active job takes, an array once for each running task; a paused job has no processors."""
+    need = Need(0 if row.state is State.PAUSED else row.nb_proc, row.mem, row.gpus)
+    many = row.tasks.running if row.tasks is not None else 1
+    return [Occupied(need, order=0, group=row.group)] * min(many, MOST_RUNNING)
 
 
 def _coarse(part: int, total: int) -> int:

@@ -18,6 +18,7 @@ from qm.vocabulary.config import Settings
 from qm_web import words
 from qm_web.cache.index import Index, Row
 from qm_web.cache.past import Past
+from qm_web.cache.taskbook import TaskBook
 from qm_web.gate.access import Access, Role, Visitor
 from qm_web.live import Live
 from qm_web.said import said
@@ -36,6 +37,7 @@ class Site:
     view: View
     index: Index
     past: Past
+    tasks: TaskBook
     live: Live
     access: Access
     now: Callable[[], float]

@@ -8,6 +8,12 @@ from harness import TestSpool, until
 from playwright.sync_api import Locator, Page, expect
 from webserver import WebServer
 
+from qm.spool import tasks
+from qm.spool.tasks import TaskEntry
+from qm.vocabulary.options import Options
+from qm.vocabulary.record import Record, Tasks, dump
+from qm.vocabulary.states import State
+
 WebMaker = Callable[..., WebServer]
 Opener = Callable[..., Page]
 
@@ -142,3 +148,68 @@ def test_with_scripts_off_the_page_still_shows_the_log(spool: TestSpool, make_we
     page = open_page(address_of(make_web(spool), "plain"), java_script_enabled=False)
     expect(page.locator("#log-box")).to_contain_text("to be read")
     expect(page.get_by_role("button", name="Retry")).to_be_visible()
+
+
+# --- arrays ------------------------------------------------------------------------------------------------
+
+THEN = 1_700_000_000.0
+
+
+def make_array(spool: TestSpool) -> str:
+    """An array of 50 tasks that runs, as far as its files say; the path of its tasks.jsonl."""
+    folder = spool.jobs / "sweep"
+    (folder / ".qm").mkdir(parents=True)
+    options = Options(script="true", array="0-49")
+    record = Record(
+        "a" * 12, "sweep", "me", State.RUNNING, THEN, started=THEN, options=options, tasks=Tasks(50, 6, 1, 1)
+    )
+    (folder / ".qm" / "job.json").write_bytes(dump(record))
+    path = f"{folder}/.qm/tasks.jsonl"
+    tasks.append(path, [TaskEntry(number, State.DONE, 1, THEN, THEN + 9 + number) for number in range(6)])
+    tasks.append(path, [TaskEntry(6, State.FAILED, 1, THEN, THEN + 3, 3), TaskEntry(7, State.RUNNING, 1, THEN)])
+    for number in range(8):
+        (folder / f"process.{number}.log").write_text(f"this is task {number}\n")
+    return path
+
+
+def test_a_cell_of_the_grid_leads_to_the_log_of_its_task(
+    make_spool: Callable[..., TestSpool], make_web: WebMaker, open_page: Opener
+) -> None:
+    spool = make_spool()
+    make_array(spool)
+    page = open_page(f"{make_web(spool).url}/job/{'a' * 12}")
+    expect(page.locator("#task-grid > *")).to_have_count(50)
+    page.get_by_title("task 6: failed, exit status 3").click()
+    expect(page.locator("#log-box")).to_contain_text("this is task 6")
+    page.get_by_label("Log of task", exact=True).fill("3")
+    page.get_by_label("Log of one task").get_by_role("button", name="Show").click()
+    expect(page.locator("#log-box")).to_contain_text("this is task 3")
+    page.get_by_role("link", name="Log of task 7").click()
+    expect(page.locator("#log-box")).to_contain_text("this is task 7")
+
+
+def test_the_grid_is_kept_up_to_date_without_a_reload(
+    make_spool: Callable[..., TestSpool], make_web: WebMaker, open_page: Opener
+) -> None:
+    spool = make_spool()
+    path = make_array(spool)
+    page = open_page(f"{make_web(spool).url}/job/{'a' * 12}")
+    page.get_by_label("Log of task", exact=True).fill("12")
+    expect(page.locator("#task-grid .done")).to_have_count(6)
+    tasks.append(path, [TaskEntry(7, State.DONE, 1, THEN, THEN + 60)])
+    expect(page.locator("#task-grid .done")).to_have_count(7)
+    expect(page.locator("[data-live=job-tasks]")).to_contain_text("7 done")
+    expect(page.get_by_label("Log of task", exact=True)).to_have_value("12")
+
+
+def test_the_csv_of_an_array_is_downloaded(
+    make_spool: Callable[..., TestSpool], make_web: WebMaker, open_page: Opener
+) -> None:
+    spool = make_spool()
+    make_array(spool)
+    page = open_page(f"{make_web(spool).url}/job/{'a' * 12}")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download (CSV)").click()
+    lines = download.value.path().read_text().splitlines()
+    assert len(lines) == 51
+    assert lines[7].startswith("6,failed,")

@@ -56,7 +56,7 @@ def test_a_piece_of_a_log_comes_with_its_place_and_the_state_of_its_job(spool: T
 def test_a_growing_log_is_followed_to_the_end_of_its_job_across_the_move(spool: TestSpool) -> None:
     app, folder = App.of(spool), put(spool)
     paths = JobPaths(str(folder))
-    os.close(joblog.open_new(paths, time.time(), ()))
+    os.close(joblog.open_new(paths.log, time.time(), ()))
     got = b""
     for number in range(20):
         with open(paths.log, "ab") as file:
@@ -79,7 +79,7 @@ def test_a_new_attempt_is_told_by_its_generation_and_its_size(spool: TestSpool) 
     app, folder = App.of(spool), put(spool)
     (folder / "process.log").write_bytes(b"the first attempt\n" * 100)
     assert log(app, "offset=1800").headers["qm-log-generation"] == "0"
-    os.close(joblog.open_new(JobPaths(str(folder)), 0.0, ()))
+    os.close(joblog.open_new(JobPaths(str(folder)).log, 0.0, ()))
     answer = log(app, "offset=1800")
     assert answer.headers["qm-log-generation"] == "1"
     assert answer.body == b""

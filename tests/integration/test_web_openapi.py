@@ -19,6 +19,11 @@ from harness import TestSpool, until
 from webserver import App, WebServer, configure_web
 
 import qm_web
+from qm.spool import tasks
+from qm.spool.tasks import TaskEntry
+from qm.vocabulary.options import Options
+from qm.vocabulary.record import Dependency, Record, Tasks, dump
+from qm.vocabulary.states import State
 
 MakeSpool = Callable[..., TestSpool]
 MakeWeb = Callable[..., WebServer]
@@ -36,6 +41,7 @@ def spool_with_jobs(make_spool: MakeSpool) -> TestSpool:
     """A spool with a daemon and a job in every state that comes about quickly."""
     spool = make_spool(MaxNbProcessors=2, Settle_Time=0.1)
     spool.start()
+    make_array(spool)
     spool.drop("done", "echo one; echo two", info="a job")
     spool.drop("failed", "exit 3")
     spool.wait_for("done")
@@ -53,6 +59,21 @@ def spool_with_jobs(make_spool: MakeSpool) -> TestSpool:
     (spool.queue / "arrives").mkdir()
     until(lambda: sum(job["state"] in ("pending", "held") for job in spool.status()) == 2, "the waiting jobs")
     return spool
+
+
+def make_array(spool: TestSpool) -> None:
+    """An ended array of which one task failed."""
+    folder = spool.done / "array"
+    (folder / ".qm").mkdir(parents=True)
+    options = Options(script="true", array="0-9", group="some", max_parallel=2, after=("done",))
+    record = Record(
+        "array" * 2 + "ab", "array", "me", State.FAILED, 1e9, started=1e9, finished=1e9 + 9, options=options
+    )
+    record = record._replace(tasks=Tasks(10, 9, 1), after=(Dependency("done", "b" * 12, met=True),), not_before=1e9)
+    (folder / ".qm" / "job.json").write_bytes(dump(record))
+    (folder / "sweep.csv").write_text("task,slice\n" + "".join(f"{number},{number}\n" for number in range(10)))
+    ended = [TaskEntry(number, State.DONE, 1, 1e9, 1e9 + number, 0, cpu_seconds=0.5) for number in range(9)]
+    tasks.append(f"{folder}/.qm/tasks.jsonl", [*ended, TaskEntry(9, State.FAILED, 2, 1e9, 1e9 + 9, 3)])
 
 
 def served(make_spool: MakeSpool, make_web: MakeWeb) -> tuple[WebServer, str]:

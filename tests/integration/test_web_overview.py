@@ -64,7 +64,7 @@ def test_the_daemon_the_processors_and_the_reasons_are_told(spool: TestSpool) ->
     assert "75%" in running
     assert "of Ada&#039;s" in running
     waiting = section(text, "waiting")
-    assert "needs 2, 1 of 2 processors free" in waiting
+    assert "1 of 2 processors free, needs 2" in waiting
     assert "1 job before it" in waiting
     assert waiting.index(">wide<") < waiting.index(">later<") < waiting.index(">held<")
 

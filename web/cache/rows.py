@@ -7,12 +7,15 @@ surrogates, which stand for undecodable bytes, included) and compared as bytes, 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from qm.judgement.reasons import group_of
 from qm.spool.view import JobView
+from qm.vocabulary.record import Dependency, Tasks
 from qm.vocabulary.states import Place, State
 
 
@@ -20,7 +23,8 @@ class Row(NamedTuple):
     """One job as lists show it. Times are UTC epoch seconds, memory is bytes.
 
     `key` names the job in addresses: its id, or for a folder without one `x` and 16 hexadecimal digits made from
-    place and folder name. `folder` is the folder's name in `place`, `name` what the job was submitted as.
+    place and folder name. `folder` is the folder's name in `place`, `name` what the job was submitted as. What it waits
+    for: `mem` (0 for no limit), `gpus`, its `group` ("" for none) with its own limit `at_most`, `not_before`, `after`.
     """
 
     key: str
@@ -43,6 +47,13 @@ class Row(NamedTuple):
     signal: int | None
     cpu_seconds: float | None
     peak_memory: int | None
+    mem: int = 0
+    gpus: int = 0
+    group: str = ""
+    at_most: int | None = None
+    not_before: float | None = None
+    after: tuple[Dependency, ...] = ()
+    tasks: Tasks | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +95,10 @@ SORTS = (
 LONGEST_TEXT = 1000
 """Characters of a description or a reason that lists show; the page of a job has all of it."""
 
-FORMAT = 1
+MOST_AFTER = 100
+"""Jobs to wait for that lists know of; a record may name any number."""
+
+FORMAT = 2
 SCHEMA = """
 CREATE TABLE jobs (
     number INTEGER PRIMARY KEY, place TEXT NOT NULL, folder BLOB NOT NULL, stamp INTEGER NOT NULL,
@@ -93,7 +107,8 @@ CREATE TABLE jobs (
     key TEXT NOT NULL, id TEXT NOT NULL, name BLOB NOT NULL, info BLOB NOT NULL, size BLOB NOT NULL,
     nb_proc INTEGER NOT NULL, priority INTEGER NOT NULL, submitted REAL NOT NULL, started REAL, finished REAL,
     reason BLOB NOT NULL, attempt INTEGER NOT NULL, exit_status INTEGER, signal INTEGER, cpu_seconds REAL,
-    peak_memory INTEGER, UNIQUE (place, folder))
+    peak_memory INTEGER, mem INTEGER NOT NULL, gpus INTEGER NOT NULL, group_name BLOB NOT NULL, at_most INTEGER,
+    not_before REAL, after TEXT, tasks TEXT, UNIQUE (place, folder))
 
 CREATE INDEX natural_order ON jobs (rank, first, second)
 
@@ -113,9 +128,10 @@ END
 """`rank`, `first`, `second` are the natural order; `at` is when it ended, or was submitted; `text` is what is searched:
 name first, case folded, so that it also sorts by name."""
 
-_COLUMNS = Row._fields
-_BYTES = tuple(map(_COLUMNS.index, ("name", "folder", "owner", "info", "size", "reason")))
+_COLUMNS = tuple("group_name" if name == "group" else name for name in Row._fields)  # GROUP is a word of SQL
+_BYTES = tuple(map(_COLUMNS.index, ("name", "folder", "owner", "info", "size", "reason", "group_name")))
 _PLACE, _STATE = _COLUMNS.index("place"), _COLUMNS.index("state")
+_AFTER, _TASKS = _COLUMNS.index("after"), _COLUMNS.index("tasks")
 _STORED = ("stamp", "rank", "first", "second", "at", "text", *_COLUMNS)
 INSERT = f"INSERT INTO jobs ({', '.join(_STORED)}) VALUES ({', '.join('?' * len(_STORED))})"
 COLUMNS = ", ".join(_COLUMNS)
@@ -149,6 +165,7 @@ def key_of(place: Place, folder: str, job_id: str) -> str:
 def row_of(job: JobView) -> Row:
     """What lists show of a job that was looked at."""
     record = job.record
+    options = record.effective if record else None
     return Row(
         key=key_of(job.place, job.folder, job.id),
         id=job.id,
@@ -170,6 +187,13 @@ def row_of(job: JobView) -> Row:
         signal=_maybe(record.signal if record else None),
         cpu_seconds=_seconds(record.cpu_seconds if record else None),
         peak_memory=_maybe(record.peak_memory if record else None),
+        mem=_bounded(options.mem or 0) if options else 0,
+        gpus=_bounded(options.gpus) if options else 0,
+        group=group_of(options, job.name) if options else "",
+        at_most=_maybe(options.max_parallel) if options else None,
+        not_before=record.not_before if record else None,
+        after=record.after[:MOST_AFTER] if record else (),
+        tasks=Tasks(*map(_bounded, job.tasks)) if job.tasks is not None else None,
     )
 
 
@@ -179,6 +203,8 @@ def stored(row: Row, stamp: int) -> list[Any]:
     for at in _BYTES:
         values[at] = to_bytes(values[at])
     values[_PLACE], values[_STATE] = row.place.value, row.state.value
+    values[_AFTER] = json.dumps(row.after) if row.after else None
+    values[_TASKS] = json.dumps(row.tasks) if row.tasks else None
     return [stamp, *_natural(row), _at(row), _searched(row), *values]
 
 
@@ -188,6 +214,8 @@ def restored(values: Iterable[Any]) -> Row:
     for at in _BYTES:
         found[at] = to_text(found[at])
     found[_PLACE], found[_STATE] = Place(found[_PLACE]), State(found[_STATE])
+    found[_AFTER] = tuple(Dependency(*each) for each in json.loads(found[_AFTER])) if found[_AFTER] else ()
+    found[_TASKS] = Tasks(*json.loads(found[_TASKS])) if found[_TASKS] else None
     return Row(*found)
 
 

@@ -27,7 +27,7 @@ LAST_MOMENT = 1e11
 """UTC epoch seconds; records know no later ones."""
 
 PARAMETERS = ("text", "state", "place", "owner", "since", "until", "sort", "descending", "page", "per_page")
-HIDDEN = ("owner", "info", "reason")
+HIDDEN = ("owner", "info", "reason", "group")
 """What `Display_details : False` hides of a job in lists."""
 
 T = TypeVar("T")
@@ -60,10 +60,21 @@ def status(site: Site) -> dict[str, Any]:
             "since": holder.started if holder else None,
         },
         "draining": site.live.draining(),
-        "processors": {"used": site.live.used(), "limit": site.live.limit()},
+        **occupied(site),
+        "disk_short": site.live.room().disk_short,
         "machine": asdict(site.live.machine()),
         "jobs": counts(site),
         "index": {"progress": site.index.progress()},
+    }
+
+
+def occupied(site: Site) -> dict[str, dict[str, int]]:
+    """What running jobs have of processors, memory and GPUs, and may have together."""
+    used, limits = site.live.used(), site.live.limits()
+    return {
+        "processors": {"used": used.processors, "limit": limits.processors},
+        "memory": {"used": used.memory, "limit": limits.memory},
+        "gpus": {"used": used.gpus, "limit": limits.gpus},
     }
 
 
@@ -103,9 +114,11 @@ def one_job(site: Site, key: str) -> dict[str, Any]:
 def job_json(site: Site, row: Row) -> dict[str, Any]:
     """A job of a list as JSON values."""
     data: dict[str, Any] = row._asdict() | {"place": row.place.value, "state": row.state.value}
+    data["after"] = [each._asdict() for each in row.after]
+    data["tasks"] = row.tasks._asdict() if row.tasks is not None else None
     details = site.settings.web.display_details
     if not details:
-        data |= dict.fromkeys(HIDDEN, "")
+        data |= dict.fromkeys(HIDDEN, "") | {"after": []}
     if row.state in ACTIVE:
         active = site.live.of(row)
         text = active.text if details else ""

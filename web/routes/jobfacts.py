@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from qm.judgement.progress import remaining
+from qm.judgement.progress import array_progress, remaining
 from qm.judgement.verdict import signal_of
 from qm.spool.logreader import LogFile
 from qm.spool.paths import LOG_NAME
 from qm.spool.view import JobView
 from qm.vocabulary.optiontext import option_facts
-from qm.vocabulary.record import Record
+from qm.vocabulary.record import Dependency, Record, Tasks
 from qm.vocabulary.states import ACTIVE, ENDED, TRANSITIONS, WAITING, Event, State
 from qm_web import words
 from qm_web.cache.index import Row
@@ -86,13 +86,21 @@ def verbs(row: Row, may: dict[str, bool]) -> list[str]:
     return [verb for verb in possible if allowed.get(verb, may["operate"])]
 
 
+def retry_label(row: Row) -> str:
+    """What the button says that runs a job again: of an array, its failed tasks alone."""
+    failed = row.tasks.failed if row.tasks is not None else 0
+    return f"Retry {failed} failed task{'s' if failed > 1 else ''}" if failed else "Retry"
+
+
 def facts(row: Row, view: JobView | None, active: Active, now: float, details: bool) -> list[Fact]:
     """The facts about a job, those that are known."""
     record = view.record if view is not None else None
     found = [Fact("Id", row.id)]
     if details:
         found += [Fact("Owner", row.owner), Fact("Description", row.info), Fact("Size", row.size)]
-    found += _times(row, active, now)
+    if row.tasks is not None:
+        found.append(Fact("Tasks", _tasks(row.tasks)))
+    found += _times(row, record, active, now)
     found += [
         Fact("Attempt", _attempt(row, record)),
         Fact("Exit status", status_in_words(row.exit_status)),
@@ -110,34 +118,52 @@ def facts(row: Row, view: JobView | None, active: Active, now: float, details: b
     return [Fact(fact.label, words.printable(fact.text), fact.stamp, fact.since) for fact in found if fact.text]
 
 
-def _times(row: Row, active: Active, now: float) -> Iterable[Fact]:
+def _tasks(tasks: Tasks) -> str:
+    """`61 / 100, 2 failed, 4 running`."""
+    progress = array_progress(tasks)
+    running = f", {tasks.running} running" if tasks.running else ""
+    return f"{progress.text}{running}" if progress is not None else ""
+
+
+def _times(row: Row, record: Record | None, active: Active, now: float) -> Iterable[Fact]:
     yield _moment("Submitted", row.submitted)
     begun = row.started if row.started else now if row.state in WAITING else None
     if begun is not None and row.submitted:
         waiting = row.submitted if row.started is None else None
         yield Fact("Waited", _said(words.duration, begun - row.submitted), since=waiting)
+    if row.state in WAITING:
+        yield _moment("Not before", row.not_before)
     yield _moment("Started", row.started)
     if row.started and row.state in ACTIVE:
         yield Fact("Running for", _said(words.duration, now - row.started), since=row.started)
         left = remaining(active.progress, now - row.started) if active.progress is not None else None
         yield Fact("Left, about", _said(words.duration, left))
+    if row.state is State.PAUSED and record is not None:
+        yield Fact("Wall time left", _said(words.duration, record.wall_left))
     yield _moment("Finished", row.finished)
     if row.started and row.finished:
         yield Fact("Took", _said(words.duration, row.finished - row.started))
 
 
 def _record_facts(record: Record) -> Iterable[Fact]:
+    yield Fact("After", ", ".join(map(_dependency, record.after)))
     yield Fact("GPUs", ranges(record.gpus))
     engine_job = record.ticket if record.launcher != "local" else ""  # the local launcher's tells only itself something
     yield Fact("Launcher", f"{record.launcher} {engine_job}".strip())
     yield Fact("Job file", record.job_file)
     for key, value in option_facts(record.options):
-        if key != "script":  # it stands below, with its lines
+        if key not in ("script", "after"):  # they stand elsewhere on the page
             yield Fact(f"Option {key}", _said(UNITS[key], float(value)) if key in UNITS else value)
     for key, value in record.overrides.items():
         yield Fact(f"Set {key}", str(value))
     for note in record.notes:
         yield Fact("Note", str(note))
+
+
+def _dependency(one: Dependency) -> str:
+    """`prepare (abcdefghijkl, has ended)`."""
+    known = one.id or "not there yet"
+    return f"{one.name} ({known}{', done' if one.met and not one.any_end else ', has ended' if one.met else ''})"
 
 
 def _moment(label: str, seconds: float | None) -> Fact:
@@ -153,7 +179,10 @@ def _attempt(row: Row, record: Record | None) -> str:
     if not row.attempt:
         return ""
     most = record.effective.attempts if record is not None else 1
-    return f"{row.attempt} of at most {most}" if most > 1 else str(row.attempt)
+    if most == 1:
+        return str(row.attempt)
+    before = record.retried if record is not None else 0
+    return f"{row.attempt} of at most {max(row.attempt, most + before)}"
 
 
 def _processors(row: Row, record: Record | None) -> str:

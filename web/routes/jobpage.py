@@ -17,15 +17,20 @@ import bottle
 from qm.spool import logreader
 from qm.spool.browse import JobFolder, Listing
 from qm.spool.logreader import LogFile
+from qm.spool.paths import LOG_NAME
+from qm.spool.paths import log_name as task_log
 from qm.spool.usage import read_rows
 from qm.spool.view import JobView
 from qm.vocabulary.errors import QMError
 from qm.vocabulary.states import ACTIVE, WAITING, Place
 from qm_web import words
 from qm_web.cache.index import Query, Row
+from qm_web.cache.taskbook import Array
 from qm_web.live import Active
-from qm_web.routes.jobfacts import attempts, facts, verbs
-from qm_web.routes.logs import columns, log_name, plain
+from qm_web.routes.jobfacts import attempts, facts, retry_label, verbs
+from qm_web.routes.logs import columns, log_name, plain, whole
+from qm_web.routes.taskgrid import grid_of, outcome
+from qm_web.routes.tasks import array_of
 from qm_web.site import Site
 
 LOG_BYTES = 64 << 10
@@ -46,8 +51,10 @@ class Seen:
     view: JobView | None
     active: Active
     why: str
+    log: str
     logs: Sequence[LogFile]
     files: Listing
+    array: Array | None
 
 
 def routes(app: bottle.Bottle, site: Site) -> None:
@@ -75,8 +82,26 @@ def look(site: Site, row: Row) -> Seen:
     details = site.settings.web.display_details
     view = site.view.job(row.place, row.folder)
     path = site.view.paths.job(row.place, row.folder).dir
-    logs = logreader.logs_of(path)[:MOST_LOGS] if details else []
-    return Seen(row, view, site.live.of(row), why_waiting(site, row), logs, files_of(path) if details else _NO_FILES)
+    array = array_of(site, row) if details else None
+    log = chosen_log()
+    logs = logs_of(path, log, array is not None) if details else []
+    files = files_of(path) if details else _NO_FILES
+    return Seen(row, view, site.live.of(row), why_waiting(site, row), log, logs, files, array)
+
+
+def chosen_log() -> str:
+    """The log that the address names; `task=7` is short for that of task 7."""
+    if not bottle.request.query.getunicode("task"):
+        return log_name()
+    return task_log(whole("task", 0, least=0, most=10**18 - 1))
+
+
+def logs_of(path: str, log: str, array: bool) -> list[LogFile]:
+    """The logs to choose from. An array has too many: its own are there, and those of the task that is shown."""
+    if not array:
+        return logreader.logs_of(path)[:MOST_LOGS]
+    names = dict.fromkeys((LOG_NAME, log.partition(".log")[0] + ".log"))
+    return [one for name in names for one in logreader.attempts_of(path, name)][:MOST_LOGS]
 
 
 def etag_of(site: Site, seen: Seen) -> str:
@@ -92,13 +117,14 @@ def shown(site: Site, seen: Seen, full: bool) -> dict[str, Any]:
     row, now = seen.row, site.now()
     details = site.settings.web.display_details
     record = seen.view.record if seen.view is not None else None
-    log = log_name()
+    log = seen.log
     path = site.view.paths.job(row.place, row.folder)
     return {
         "row": row,
         "active": seen.active,
         "why": words.printable(seen.why),
         "verbs": verbs(row, site.may()),
+        "retry_label": retry_label(row),
         "back": bottle.request.environ.get("SCRIPT_NAME", "") + f"/job/{row.key}",
         "details": details,
         "facts": facts(row, seen.view, seen.active, now, details),
@@ -108,6 +134,9 @@ def shown(site: Site, seen: Seen, full: bool) -> dict[str, Any]:
         "log_text": log_tail(f"{path.dir}/{log}") if details and full else None,
         "job_file": job_file(site, seen) if details and full else None,
         "usage": usage_summary(path.usage, row) if details else None,
+        "array": seen.array,
+        "outcome": outcome,
+        "grid": grid_of(seen.array) if seen.array is not None else None,
         "script": _lines(record.effective.script) if record is not None else "",
         "files": seen.files,
         "is_active": row.state in ACTIVE,

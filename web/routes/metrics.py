@@ -70,8 +70,8 @@ class Figures:
             jobs.add_metric([state], number)
         yield jobs
         processors = Gauge("qm_processors", "Processors that running jobs have, and may have.", labels=["kind"])
-        processors.add_metric(["used"], site.live.used())
-        processors.add_metric(["limit"], site.live.limit())
+        processors.add_metric(["used"], site.live.used().processors)
+        processors.add_metric(["limit"], site.live.limits().processors)
         yield processors
         disk = Gauge("qm_spool_disk_bytes", "The file system of the spool, in bytes.", labels=["kind"])
         disk.add_metric(["free"], machine.disk_free)

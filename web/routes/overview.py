@@ -88,6 +88,7 @@ class Overview:
             site.live.daemon(),
             site.live.draining(),
             site.live.machine(),
+            site.live.room(),
             [site.live.of(row) for row in running],
             bottle.request.query_string,
             bottle.request.environ.get("SCRIPT_NAME", ""),
@@ -114,7 +115,8 @@ class Overview:
             "draining": site.live.draining(),
             "machine": site.live.machine(),
             "used": site.live.used(),
-            "limit": site.live.limit(),
+            "limits": site.live.limits(),
+            "disk_short": site.live.room().disk_short,
             "reading": site.index.progress(),
             "jobs": sum(counts.values()),
             "filtered": any(

@@ -17,7 +17,7 @@
 <input type="hidden" name="csrf" value="{{visitor.csrf}}"><input type="hidden" name="key" value="{{row.key}}"><input type="hidden" name="back" value="{{back}}">
 % for verb in verbs:
 %     if verb != "delete":
-<button name="verb" value="{{verb}}" class="{{"danger" if verb == "kill" else ""}}">{{verb.capitalize()}}</button>
+<button name="verb" value="{{verb}}" class="{{"danger" if verb == "kill" else ""}}">{{retry_label if verb == "retry" else verb.capitalize()}}</button>
 %     end
 % end
 % if "delete" in verbs:
@@ -65,10 +65,18 @@
 % end
 </div>
 
+% if grid is not None:
+% include("tasks.tpl")
+% end
 % if details:
 <section class="panel log" id="log" data-api="{{api}}/log" data-log="{{log}}" aria-labelledby="h-log">
 <div class="row spread"><h2 id="h-log">Log <span class="muted mono">{{log}}</span></h2>
 <a class="button" href="{{job}}/raw/{{log}}" download="{{log}}">Download</a></div>
+% if grid is not None:
+<form class="row" method="get" action="{{job}}#log" aria-label="Log of one task">
+<label for="task">Log of task</label><input id="task" name="task" type="number" min="0" step="1" value="{{log.split(".")[1] if log.startswith("process.") and log.split(".")[1].isdigit() else ""}}" required><button>Show</button>
+</form>
+% end
 <div data-live="job-logs">
 % if len(logs) > 1:
 <nav class="tabs" aria-label="Logs of this job">

@@ -17,7 +17,14 @@
 <strong class="warn">draining: no job is started</strong>
 % end
 </div></div>
-<div><div class="what" id="m-jobs">Processors of jobs</div><div class="value">{{used}} of {{limit}} in use</div><meter aria-labelledby="m-jobs" max="{{limit}}" value="{{min(used, limit)}}"></meter></div>
+<div><div class="what" id="m-jobs">Processors of jobs</div><div class="value">{{used.processors}} of {{limits.processors}} in use\\
+% if used.memory:
+<span class="muted">, {{words.size_text(used.memory)}} of {{words.size_text(limits.memory)}} memory asked for</span>\\
+% end
+% if limits.gpus:
+<span class="muted">, {{used.gpus}} of {{limits.gpus}} GPUs</span>\\
+% end
+</div><meter aria-labelledby="m-jobs" max="{{limits.processors}}" value="{{min(used.processors, limits.processors)}}"></meter></div>
 <div><div class="what" id="m-cpu">Machine ({{machine.processors}} processors)</div><div class="value">{{words.percent(machine.cpu)}} busy\\
 % if machine.load is not None:
 , load {{machine.load}}\\
@@ -26,6 +33,9 @@
 <div><div class="what" id="m-memory">Memory</div><div class="value">{{words.size_text(machine.memory_used)}} of {{words.size_text(machine.memory_total)}}</div><meter aria-labelledby="m-memory" max="{{machine.memory_total}}" high="{{int(machine.memory_total * 0.9)}}" value="{{machine.memory_used}}"></meter></div>
 <div><div class="what" id="m-disk">Disk of the spool</div><div class="value">{{words.size_text(machine.disk_free)}} free</div><meter aria-labelledby="m-disk" max="{{max(1, machine.disk_total)}}" high="{{int(machine.disk_total * 0.9)}}" value="{{machine.disk_total - machine.disk_free}}"></meter></div>
 </div>
+% if disk_short:
+<p class="notice warn">No job is started: {{words.printable(disk_short)}}.</p>
+% end
 % if reading is not None:
 <p class="muted">Reading the folders for the first time: {{words.percent(reading)}}. The newest jobs come first.</p>
 % end

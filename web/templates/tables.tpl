@@ -22,7 +22,11 @@
 <span class="muted">{{words.printable(row.info)}}</span>
 % end
 </td>
-<td><span class="state state-{{row.state}}">{{row.state}}</span></td>
+<td class="text"><span class="state state-{{row.state}}">{{row.state}}</span>
+% if details and row.reason:
+<span class="muted">{{words.printable(row.reason)}}</span>
+% end
+</td>
 <td class="bar">\\
 % if active.progress is not None:
 <progress max="1" value="{{active.progress}}" aria-label="Progress of {{words.printable(row.name)}}"></progress> {{words.percent(active.progress)}}<span class="muted" title="{{active.text}}">{{active.text}}</span>\\
@@ -34,7 +38,7 @@
 % end
 </td>
 <td class="number">{{left(row, active, now)}}</td>
-<td class="number wide">{{row.nb_proc}}</td>
+<td class="number wide">{{row.nb_proc * (row.tasks.running if row.tasks is not None else 1)}}</td>
 <td class="number">{{"" if active.cpu is None else f"{active.cpu:.0%}"}}</td>
 <td class="number">{{"" if active.memory is None else words.size_text(active.memory)}}</td>
 % if details:
@@ -68,6 +72,9 @@
 <td class="check"><input type="checkbox" name="key" value="{{row.key}}" form="bulk" aria-label="Choose {{words.printable(row.name)}}"></td>
 % end
 <td class="job"><a href="{{root}}/job/{{row.key}}">{{words.printable(row.name)}}</a>
+% if row.tasks is not None:
+<span class="muted">{{row.tasks.total}} tasks</span>
+% end
 % if details and row.info:
 <span class="muted">{{words.printable(row.info)}}</span>
 % end
@@ -129,6 +136,9 @@
 <td class="check"><input type="checkbox" name="key" value="{{row.key}}" form="bulk" aria-label="Choose {{words.printable(row.name)}}"></td>
 % end
 <td class="job"><a href="{{root}}/job/{{row.key}}">{{words.printable(row.name)}}</a>
+% if row.tasks is not None:
+<span class="muted">{{row.tasks.total}} tasks</span>
+% end
 % if details and row.info:
 <span class="muted">{{words.printable(row.info)}}</span>
 % end
