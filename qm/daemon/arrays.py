@@ -43,8 +43,10 @@ class Arrays:
 
     def open(self, job: Job) -> Book | None:
         """The tasks of a job, as far as they are known; None for one that is no array. OSError."""
-        array = job.record.effective.array
-        return Book(read_array(array), tasks.read(self._spool.files(job).tasks)) if array else None
+        array, known = job.record.effective.array, job.record.tasks
+        if not array:
+            return None
+        return Book(read_array(array), tasks.read(self._spool.files(job).tasks), known.earlier if known else 0)
 
     # --- starting ------------------------------------------------------------------------------------------
 
@@ -210,7 +212,7 @@ class Arrays:
                 fresh = {"state": State.PENDING, "tries": 0, "deferred": None, "not_before": None, "reason": ""}
                 tasks.append(path, [entry._replace(**fresh) for entry in bad])  # type: ignore[arg-type]
         done = sum(entry.state is State.DONE for entry in known.values())
-        return job._replace(record=job.record._replace(tasks=Tasks(len(read_array(array)), done)))
+        return job._replace(record=job.record._replace(tasks=Tasks(len(read_array(array)), done, earlier=done)))
 
     # --- taking over ---------------------------------------------------------------------------------------
 

@@ -18,15 +18,19 @@ _GOING = (State.RUNNING, State.PAUSED)
 
 
 class Book:
-    """`entries` are the newest of the tasks that have begun and are not done; `written` what was known at first."""
+    """`entries` are the newest of the tasks that have begun and are not done, `written` is what was known at first.
 
-    def __init__(self, spec: ArraySpec, written: dict[int, TaskEntry]) -> None:
+    `earlier` is how many were done before the last `qm retry`.
+    """
+
+    def __init__(self, spec: ArraySpec, written: dict[int, TaskEntry], earlier: int = 0) -> None:
         self.spec = spec
         self.entries: dict[int, TaskEntry] = {}
         self.again: deque[int] = deque()
         self.waiting: set[int] = set()
         self.total = len(spec)
         self.done = 0
+        self.earlier = earlier
         self.bad: dict[int, State] = {}
         """Those that ended otherwise than done."""
         numbers = set(spec) if written else set()
@@ -80,4 +84,4 @@ class Book:
 
     def tasks(self, running: int) -> Tasks:
         """The summary for the record."""
-        return Tasks(self.total, self.done, len(self.bad), running)
+        return Tasks(self.total, self.done, len(self.bad), running, self.earlier)

@@ -121,20 +121,22 @@ class Queue:
         self.waiting[job.folder] = job
         self._ids[job.record.id] = job.folder
         self._names.setdefault(job.record.name, set()).add(job.record.id)
-        self.line.remove(job.record.id)
         self.sleepers.wake(job.record.id)
         self._stand_in_line(job)
 
     def _stand_in_line(self, job: Job) -> None:
+        if self._may_start(job):
+            self.line.add(self._ticket(job))  # who stands there already keeps the turn
+        else:
+            self.line.remove(job.record.id)
+
+    def _may_start(self, job: Job) -> bool:
+        """Is it only room that a job may lack?"""
         record, options = job.record, job.record.effective
-        if record.state not in (State.PENDING, State.DEFERRED):
-            return
-        if record.not_before is not None and not self._is_due(job):
-            return
-        unbound = len(record.after) < len(options.after)
-        if unbound or any(not dependency.met for dependency in record.after) or impossible(options, self.limits):
-            return
-        self.line.add(self._ticket(job))
+        if record.state not in (State.PENDING, State.DEFERRED) or not self._is_due(job):
+            return False
+        bound = len(record.after) == len(options.after) and all(dependency.met for dependency in record.after)
+        return bound and not impossible(options, self.limits)
 
     def _is_due(self, job: Job) -> bool:
         """May it start by the clock? It is woken when it may."""

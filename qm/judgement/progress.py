@@ -143,11 +143,19 @@ def array_progress(tasks: Tasks) -> Progress | None:
     return Progress(min(1.0, (tasks.done + tasks.failed) / tasks.total), f"{tasks.done} / {tasks.total}{failed}")
 
 
-def remaining(fraction: float, elapsed: float) -> float | None:
-    """Seconds left if the rest goes as the first `elapsed` seconds did; None where that says nothing."""
-    if not 0 < fraction <= 1 or not elapsed >= 0:  # written so that NaN is refused too
+def earlier_part(tasks: Tasks | None) -> float:
+    """What part of an array was done before it was started this time; 0 for a job that is none."""
+    return min(1.0, tasks.earlier / tasks.total) if tasks is not None and tasks.total > 0 else 0.0
+
+
+def remaining(fraction: float, elapsed: float, earlier: float = 0.0) -> float | None:
+    """Seconds left if the rest goes as what was done in `elapsed` seconds; None where that says nothing.
+
+    `earlier` is the part that was done before those.
+    """
+    if not earlier < fraction <= 1 or not elapsed >= 0:  # written so that NaN is refused too
         return None
-    seconds = elapsed / fraction - elapsed
+    seconds = elapsed * (1 - fraction) / (fraction - earlier)
     return seconds if math.isfinite(seconds) else None
 
 

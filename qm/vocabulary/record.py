@@ -55,12 +55,16 @@ class Dependency(NamedTuple):
 
 
 class Tasks(NamedTuple):
-    """How far an array is: how many tasks it has, how many are done, failed (for good) and running."""
+    """How far an array is: how many tasks it has, how many are done, failed (for good) and running.
+
+    `earlier` is how many of those done were done before the last `qm retry`.
+    """
 
     total: int
     done: int = 0
     failed: int = 0
     running: int = 0
+    earlier: int = 0
 
 
 class Task(NamedTuple):

@@ -77,7 +77,7 @@ def test_status_tells_how_many_tasks_are_done_and_how_long_the_others_take(spool
     elapsed, left = int(found[1]) * 60 + int(found[2]), int(found[3]) * 60 + int(found[4])
     assert abs(left - 1.5 * elapsed) <= 3, "two tasks took so long, and three are left"
     (job,) = spool.status()
-    assert job["tasks"] == {"total": 5, "done": 1, "failed": 1, "running": 2}
+    assert job["tasks"] == {"total": 5, "done": 1, "failed": 1, "running": 2, "earlier": 0}
     assert (job["progress"], job["progress_text"]) == (0.4, "1 / 5, 1 failed")
 
 
@@ -85,7 +85,7 @@ def test_an_array_that_waits_has_its_tasks_counted_and_a_job_that_is_none_has_no
     put(spool.queue, state=State.PENDING, started=None, tasks=None)
     put(spool.queue, "single", id="b" * 12, state=State.PENDING, started=None, tasks=None, options=Options(script="x"))
     jobs = {job["name"]: job for job in spool.status()}
-    assert jobs["sweep"]["tasks"] == {"total": 5, "done": 0, "failed": 0, "running": 0}
+    assert jobs["sweep"]["tasks"] == {"total": 5, "done": 0, "failed": 0, "running": 0, "earlier": 0}
     assert jobs["single"]["tasks"] is None
 
 

@@ -28,7 +28,7 @@ def ledger(folder: Path) -> list[str]:
 
 
 def counts(record: dict[str, Any]) -> list[int]:
-    """Tasks, done, failed, running."""
+    """Tasks, done, failed, running, done earlier."""
     found: list[int] = record["tasks"]
     return found
 
@@ -46,7 +46,7 @@ def test_each_task_runs_once_with_its_number_and_a_log_of_its_own(any_spool: Tes
         assert lines[-1].startswith("Job finished at:") and lines[-1].endswith("with code 0")
     own = (folder / "process.log").read_text()
     assert "I am" not in own and "5 of 5 tasks done" in own
-    assert counts(any_spool.record(folder)) == [5, 5, 0, 0]
+    assert counts(any_spool.record(folder)) == [5, 5, 0, 0, 0]
     assert not os.listdir(folder / ".qm/run"), "a thousand tasks would leave thousands of marks"
 
 
@@ -68,7 +68,8 @@ def test_retry_runs_the_failed_tasks_alone_and_keeps_their_logs(spool: TestSpool
     folder = spool.wait_for("many", spool.done)
     assert ledger(folder) == ["0", "1", "2", "2", "3", "4"]
     assert (folder / "process.2.log.1").exists() and not (folder / "process.1.log.1").exists()
-    assert spool.record(folder)["state"] == "done"
+    record = spool.record(folder)
+    assert (record["state"], counts(record)) == ("done", [5, 5, 0, 0, 4])
 
 
 def test_retry_of_an_array_that_is_done_runs_all_of_it(spool: TestSpool) -> None:
@@ -197,7 +198,7 @@ def test_a_killed_daemon_loses_no_task_and_runs_none_twice(make_spool: MakeSpool
         spool.start()
     folder = spool.wait_for("many", spool.lost)
     assert ledger(folder) == sorted(str(number) for number in range(20))
-    assert counts(spool.record(folder)) == [20, 19, 1, 0]
+    assert counts(spool.record(folder)) == [20, 19, 1, 0, 0]
     assert not spool.processes()
 
 
@@ -223,4 +224,4 @@ def test_a_full_set_of_nonsense_in_the_tasks_file_ends_nobody(spool: TestSpool) 
     script = 'printf \'{"task":1}\\n{"task":99,"state":"failed"}\\nxx\\n{"task":2,"state":7}\\n\' >> .qm/tasks.jsonl'
     spool.drop("many", script, array="0-3")
     folder = spool.wait_for("many", spool.done)
-    assert counts(spool.record(folder)) == [4, 4, 0, 0]
+    assert counts(spool.record(folder)) == [4, 4, 0, 0, 0]

@@ -45,7 +45,7 @@ def test_one_task_that_fails_does_no_harm_to_the_others(spool: TestSpool) -> Non
     assert re.search(r"^tasks +6: 5 done, 1 failed$", said, re.MULTILINE)
     assert re.search(r"^  task 3 +failed, exit status 3$", said, re.MULTILINE)
     (job,) = spool.status()
-    assert job["tasks"] == {"total": 6, "done": 5, "failed": 1, "running": 0}
+    assert job["tasks"] == {"total": 6, "done": 5, "failed": 1, "running": 0, "earlier": 0}
     assert spool.qm("wait", "six", check=False).returncode == 1
 
 
@@ -89,7 +89,10 @@ def test_no_more_tasks_run_at_a_time_than_were_wanted_and_the_next_begins_as_one
     until(lambda: began() == {"0", "1"}, f"two tasks to begin; log:\n{spool.log()[-2000:]}")
     (spool.root / "go.1").touch()
     until(lambda: began() == {"0", "1", "2"}, "the next task to begin")
-    until(lambda: spool.status()[0]["tasks"] == {"total": 5, "done": 1, "failed": 0, "running": 2}, "the summary")
+    until(
+        lambda: spool.status()[0]["tasks"] == {"total": 5, "done": 1, "failed": 0, "running": 2, "earlier": 0},
+        "the summary",
+    )
     said = spool.qm("status").stdout
     assert "2 of 4 processors in use" in said and re.search(r"^five .* 1 / 5 ", said, re.MULTILINE)
     assert began() == {"0", "1", "2"}, "no third one beside the two"

@@ -269,7 +269,7 @@ def test_the_api_gives_tasks_page_by_page(spool: TestSpool) -> None:
 def test_the_api_tells_how_far_an_array_is(spool: TestSpool) -> None:
     half(spool)
     job = App.of(spool).get(f"/api/v1/jobs/{ID}").json()
-    assert job["tasks"] == {"total": 100, "done": 61, "failed": 2, "running": 4}
+    assert job["tasks"] == {"total": 100, "done": 61, "failed": 2, "running": 4, "earlier": 0}
     assert (job["progress"], job["progress_text"]) == (0.63, "61 / 100, 2 failed")
 
 

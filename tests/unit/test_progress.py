@@ -13,6 +13,7 @@ from qm.judgement.progress import (
     LONGEST_TEXT,
     Progress,
     array_progress,
+    earlier_part,
     read_progress,
     read_progress_file,
     remaining,
@@ -243,3 +244,12 @@ def test_an_array_is_as_far_as_its_tasks_have_ended() -> None:
     assert array_progress(Tasks(100, 61, 0, 4)) == Progress(0.61, "61 / 100")
     assert array_progress(Tasks(0)) is None
     assert array_progress(Tasks(2, 5, 5)) == Progress(1.0, "5 / 2, 5 failed"), "a record may say anything"
+
+
+def test_the_pace_of_a_retried_array_is_that_of_the_tasks_run_since() -> None:
+    tasks = Tasks(100, 95, 0, 1, earlier=90)
+    progress = array_progress(tasks)
+    assert progress is not None
+    assert remaining(progress.fraction, 50.0, earlier_part(tasks)) == pytest.approx(50.0)
+    assert remaining(0.9, 50.0, earlier_part(tasks)) is None, "nothing was done since"
+    assert earlier_part(None) == 0.0 and earlier_part(Tasks(0, earlier=5)) == 0.0

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from qm.judgement.progress import array_progress, remaining
+from qm.judgement.progress import array_progress, earlier_part, remaining
 from qm.judgement.verdict import signal_of
 from qm.spool.logreader import LogFile
 from qm.spool.paths import LOG_NAME
@@ -136,7 +136,8 @@ def _times(row: Row, record: Record | None, active: Active, now: float) -> Itera
     yield _moment("Started", row.started)
     if row.started and row.state in ACTIVE:
         yield Fact("Running for", _said(words.duration, now - row.started), since=row.started)
-        left = remaining(active.progress, now - row.started) if active.progress is not None else None
+        elapsed, progress = now - row.started, active.progress
+        left = remaining(progress, elapsed, earlier_part(row.tasks)) if progress is not None else None
         yield Fact("Left, about", _said(words.duration, left))
     if row.state is State.PAUSED and record is not None:
         yield Fact("Wall time left", _said(words.duration, record.wall_left))

@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 import bottle
 
-from qm.judgement.progress import remaining
+from qm.judgement.progress import earlier_part, remaining
 from qm.vocabulary.states import ACTIVE, ENDED, WAITING, Place, State
 from qm_web import words
 from qm_web.cache.index import SORTS, Query, Row
@@ -178,7 +178,7 @@ def left(row: Row, active: Active, now: float) -> str:
     """How long a job may still take by its own word, empty if it does not say."""
     if active.progress is None or row.started is None:
         return ""
-    seconds = remaining(active.progress, now - row.started)
+    seconds = remaining(active.progress, now - row.started, earlier_part(row.tasks))
     return words.duration(seconds) if seconds is not None else ""
 
 

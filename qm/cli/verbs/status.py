@@ -140,11 +140,11 @@ def done_text(job: JobView) -> str:
 
 def remaining_text(job: JobView, now: float) -> str:
     """How long it may still take, by its own word on progress, or by how quickly an array's tasks end."""
-    from qm.judgement.progress import remaining
+    from qm.judgement.progress import earlier_part, remaining
 
     if job.progress is None or job.started is None:
         return ""
-    left = remaining(job.progress, now - job.started)
+    left = remaining(job.progress, now - job.started, earlier_part(job.tasks))
     return duration(left) if left is not None else ""
 
 
