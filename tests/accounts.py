@@ -1,100 +1,80 @@
-"""The account of what became of every job, and daemons that die: for the crash tests."""
+"""The account of what became of every job: for the crash tests.
+
+Two books are kept: what the scripts themselves said (see ledger.py), and what QM says in records, history and logs.
+"""
 
 from __future__ import annotations
 
 import json
-import os
-import select
 import shutil
-import signal
-import subprocess
-import sys
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from harness import PATIENCE, TestSpool, lines_of
+from harness import TestSpool, lines_of
+from ledger import Execution, Ledger, Line, most_at_once
 
-from qm.spool import requests
+from qm.judgement.outcome import outcome
+from qm.spool import requests, tasks
 from qm.spool.paths import SpoolPaths
 from qm.spool.submission import submit_folder
+from qm.vocabulary.arrays import read_array
 from qm.vocabulary.requests import Request, load_answer
+from qm.vocabulary.states import State
 
-TESTS = Path(__file__).parent
-
-
-# --- daemons that die ----------------------------------------------------------------------------------------
-
-
-class Nursery:
-    """Starts daemons by fork (see tests/crashing_daemon.py), one at a time."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, str(TESTS / "crashing_daemon.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), *filter(None, sys.path)])},
-        )
-        self._pid: int | None = None
-
-    def start(self, config: Path, step: str = "", occurrence: int = 1) -> int:
-        """A daemon that dies when `step` is reached the n-th time; returns its pid."""
-        assert self._process.stdin is not None and self._pid is None
-        self._process.stdin.write(f"{config}\t{step}\t{occurrence}\n".encode())
-        self._process.stdin.flush()
-        self._pid = int(self._line())
-        return self._pid
-
-    def died(self, patience: float) -> int | None:
-        """How the daemon ended (its exit status, or minus the signal); None while it lives."""
-        assert self._process.stdout is not None
-        if not select.select([self._process.stdout], [], [], patience)[0]:
-            return None
-        self._pid = None
-        return os.waitstatus_to_exitcode(int(self._line()))
-
-    def end(self, number: int) -> int:
-        """Signal the daemon and wait for its end."""
-        assert self._pid is not None
-        os.kill(self._pid, number)
-        status = self.died(PATIENCE)
-        assert status is not None, f"the daemon does not end after signal {number}"
-        return status
-
-    def clear(self) -> None:
-        """End the daemon that a failed test left."""
-        if self._pid is not None:
-            self.end(signal.SIGKILL)
-
-    def close(self) -> None:
-        """No more daemons."""
-        self._process.communicate()
-
-    def _line(self) -> bytes:
-        # unbuffered, so that select() sees everything that was not yet read
-        assert self._process.stdout is not None
-        line = b""
-        while not line.endswith(b"\n"):
-            byte = os.read(self._process.stdout.fileno(), 1)
-            assert byte, "the nursery is gone"
-            line += byte
-        return line
+COUNT = "@count"
+"""A line of a script: from there on $runs says how often it has begun."""
+NEVER_BEGUN = ("killed", "invalid", "skipped")
+PLAIN = None
+"""The number of the only task of a job that is no array."""
 
 
-# --- the account ---------------------------------------------------------------------------------------------
+class Kind(NamedTuple):
+    """A script, how a job with it ends (state and exit status), and how its runs end one after the other.
+
+    `runs` is by task; () stands for the one run of a job that is no array and has no attempts. `keys` are of its file.
+    """
+
+    script: str
+    state: str
+    status: int | None
+    runs: Mapping[int | None, tuple[str, ...]] | tuple[()] = ()
+    keys: Mapping[str, object] = {}
+
+    def runs_by_task(self) -> Mapping[int | None, tuple[str, ...]]:
+        """The same, always by task."""
+        return self.runs or ({} if self.state in NEVER_BEGUN else {PLAIN: (self.state,)})
 
 
 @dataclass
 class Job:
-    """What one job is to end as: any of `ends`, and how often it may have run."""
+    """What one job is to end as: any of `ends`, and how its runs are to end if nobody kills it."""
 
     name: str
     ends: dict[str, int | None]
+    runs: Mapping[int | None, tuple[str, ...]]
+    keys: Mapping[str, object]
     given_id: str = ""
     kills: list[str] = field(default_factory=list)
     retries: list[str] = field(default_factory=list)
+
+    @property
+    def is_array(self) -> bool:
+        """Has it tasks?"""
+        return "array" in self.keys
+
+    @property
+    def after(self) -> str:
+        """The name of the job that it waits for, or ""."""
+        return str(self.keys.get("after", ""))
+
+    def ran(self, task: int | None, rounds: int) -> int:
+        """How often a task has to begin in so many rounds: `qm retry` runs those that are bad, or all if none is."""
+        runs = self.runs[task]
+        some_bad = any(other[-1] != "done" for other in self.runs.values())
+        return len(runs) * (rounds if runs[-1] != "done" or not some_bad else min(1, rounds))
 
 
 class Books:
@@ -104,15 +84,14 @@ class Books:
         self.spool = spool
         self.paths = SpoolPaths(str(spool.root))
         self.jobs: dict[str, Job] = {}
-        self.ledger = spool.root.parent / f"{spool.root.name}.ledger"
-        self.signalled = spool.root.parent / f"{spool.root.name}.signalled"
+        self.ledger = Ledger(spool.root.parent / f"{spool.root.name}.ledger")
 
-    def submit(self, name: str, script: str, how: str, state: str, status: int | None, **keys: object) -> Job:
-        """Submit a job by `rename`, with an id of its own, or by `cp`. It says in the ledger when it begins."""
-        begin = f'echo "$QM_JOB_ID $QM_ATTEMPT" >> {self.ledger}\n'
-        watch = f"trap 'echo \"$QM_JOB_ID\" >> {self.signalled}' TERM HUP INT\n"
-        folder = self.spool.make(name, begin + watch + script, **keys)
-        job = Job(name, {state: status})
+    def submit(self, name: str, kind: Kind, how: str = "rename", **more: object) -> Job:
+        """Submit a job by `rename`, with an id of its own, or by `cp`."""
+        script = self.ledger.head() + kind.script.replace(f"{COUNT}\n", self.ledger.counting())
+        keys = {**kind.keys, **more}
+        folder = self.spool.make(name, script, **keys)
+        job = Job(name, {kind.state: kind.status}, kind.runs_by_task(), keys)
         if how == "cp":
             shutil.copytree(folder, self.spool.queue / name)
         else:
@@ -147,52 +126,134 @@ class Books:
                 lines.setdefault(entry["id"], []).append(entry)
         return lines
 
-    def check(self) -> None:
-        """Everything that was promised."""
+    # --- everything that was promised ----------------------------------------------------------------------
+
+    def check(self, processors: int | None = None) -> None:
+        """Every job ended once, as it should; every run of it began once; `processors` were never exceeded."""
         assert self.found() == sorted(self.jobs), "a folder was lost, doubled, or left under another name"
-        history = self.history()
-        began = Counter(lines_of(self.ledger))
-        assert set(began.values()) <= {1}, f"an attempt ran twice: {began.most_common(3)}"
-        ran = Counter(line.split()[0] for line in began)
-        signalled = set(lines_of(self.signalled))
-        ids = set()
+        history, lines = self.history(), self.ledger.read()
+        records = {name: self._record(job) for name, job in self.jobs.items()}
         for job in self.jobs.values():
-            record = self._record(job)
-            ids.add(record["id"])
+            record = records[job.name]
+            own = [line for line in lines if line.who.id == record["id"]]
             self._check_end(job, record)
-            self._check_counts(job, record, history.get(record["id"], []), ran[record["id"]])
-            assert job.kills or record["id"] not in signalled, f"{job.name} was signalled"
+            self._check_counts(job, record, history.get(record["id"], []), own)
+            if job.is_array:
+                self._check_tasks(job, record, own)
+            if job.after and own:
+                self._check_order(job, lines, records)
+        ids = {record["id"] for record in records.values()}
         assert len(ids) == len(self.jobs), "two jobs have one id"
         assert set(history) <= ids, "the history knows of jobs that are not there"
+        assert {line.who.id for line in lines} <= ids, "something ran that is no job"
+        self._check_limits(lines, records, processors)
 
     def _record(self, job: Job) -> dict[str, Any]:
-        place = self.spool.done if (self.spool.done / job.name).exists() else self.spool.lost
-        return self.spool.record(place / job.name)
+        return self.spool.record(self._folder(job))
+
+    def _folder(self, job: Job) -> Path:
+        return (self.spool.done if (self.spool.done / job.name).exists() else self.spool.lost) / job.name
+
+    def may_end(self, job: Job) -> set[str]:
+        """As what a job may end, by what the one that it waits for may end as."""
+        if not job.after:
+            return set(job.ends)
+        before = self.may_end(self.jobs[job.after])
+        skipped = {"skipped"} if before != {"done"} else set()
+        return skipped | (set(job.ends) if "done" in before else set(job.ends) & {"killed"})
 
     def _check_end(self, job: Job, record: dict[str, Any]) -> None:
         state = record["state"]
         text = f"{job.name}: {record}"
         assert record["name"] == job.name, text
         assert not job.given_id or record["id"] == job.given_id, text
-        assert state in job.ends, text
-        if state != "killed":
-            assert record["exit_status"] == job.ends[state], text
+        assert state in self.may_end(job), text
+        if state not in ("killed", "timeout"):
+            assert record["exit_status"] == job.ends.get(state), text
         if any(map(self.answered, job.kills)):
             assert state == "killed", f"the daemon said that it kills {text}"
         place = "QM_dJobs" if state == "done" else "QM_lost+found"
-        folder = self.spool.root / place / job.name
-        assert folder.is_dir(), f"{text} is not in {place}"
-        if record["started"] is not None:  # else it never ran, and its log, if there is one, has no such line
-            ends = [line for line in lines_of(folder / "process.log") if line.startswith("Job finished at:")]
-            assert len(ends) == 1, f"{job.name}: {ends}"
+        assert (self.spool.root / place / job.name).is_dir(), f"{text} is not in {place}"
 
-    def _check_counts(self, job: Job, record: dict[str, Any], ends: list[dict[str, Any]], ran: int) -> None:
-        text = f"{job.name}: history {ends}, executions {ran}, {record}"
+    def _check_counts(self, job: Job, record: dict[str, Any], ends: list[dict[str, Any]], own: Sequence[Line]) -> None:
+        """How often it ended, by the history and its logs, and how often it began, by the ledger."""
+        text = f"{job.name}: history {ends}, ledger {own}, {record}"
         granted = sum(map(self.answered, job.retries))
         assert 1 + granted <= len(ends) <= 1 + len(job.retries), text
         assert ends[-1]["state"] == record["state"] and ends[-1]["finished"] == record["finished"], text
-        runs = sum(end["started"] is not None for end in ends)
-        if job.kills:  # it may have been killed between its start mark and its first line
-            assert ran <= runs, text
-        else:
-            assert ran == runs, text
+        began = Counter(line.who for line in own if line.word == "begin")
+        assert job.is_array or set(began.values()) <= {1}, f"an attempt ran twice: {text}"
+        runs = [run["state"] for run in record["history"] if run["state"] != "pending"]
+        rounds = sum(end["started"] is not None for end in ends)
+        assert self._finished_lines(job, "process.log") == (rounds if job.is_array else len(runs)), text
+        by_task = Counter(who.task for who in began.elements())
+        assert set(by_task) <= set(job.runs), text
+        # It may have been ended between its start mark and its first line.
+        exact = not job.kills and "timeout" not in job.ends
+        for task in job.runs:
+            wanted = job.ran(task, rounds if not job.kills else max(rounds, 1))
+            assert by_task[task] == wanted if exact else by_task[task] <= wanted, f"task {task} of {text}"
+        if not job.is_array and not job.kills and job.runs:
+            assert runs == list(job.runs[PLAIN]) * rounds, text
+        if not job.kills and "timeout" not in job.ends:
+            assert not any(line.word == "signalled" for line in own), f"it was signalled: {text}"
+
+    def _finished_lines(self, job: Job, log: str) -> int:
+        """How often the logs of a job, or of one of its tasks, say that it has finished; those of earlier attempts too."""
+        folder = self._folder(job)
+        logs = [folder / log, *folder.glob(f"{log}.[0-9]*")]
+        return sum(line.startswith("Job finished at:") for file in logs for line in lines_of(file))
+
+    def _check_tasks(self, job: Job, record: dict[str, Any], own: Sequence[Line]) -> None:
+        """What tasks.jsonl, the summary and the reason say of the tasks of an array."""
+        began = Counter(line.who for line in own if line.word == "begin")
+        entries = tasks.read(str(self._folder(job) / ".qm/tasks.jsonl"))
+        text = f"{job.name}: {entries}, ledger {own}, {record}"
+        all_done = all(runs[-1] == "done" for runs in job.runs.values())
+        rounds = 1 + len(job.retries) if all_done else 1  # all of them anew, from the first attempt on
+        assert all(count <= rounds for count in began.values()), f"an attempt ran twice: {text}"
+        if job.kills or record["started"] is None:
+            assert all(
+                entry.state.value in (*job.runs[task], "killed", "pending") for task, entry in entries.items()
+            ), text
+            return
+        assert {task: entry.state.value for task, entry in entries.items()} == {
+            task: runs[-1] for task, runs in job.runs.items()
+        }, text
+        bad = {task: State(runs[-1]) for task, runs in job.runs.items() if task is not None and runs[-1] != "done"}
+        state, reason = outcome(len(job.runs), bad)
+        assert (record["state"], record["reason"]) == (state.value, reason), text
+        assert record["tasks"] == [len(job.runs), len(job.runs) - len(bad), len(bad), 0], text
+        for task, runs in job.runs.items():
+            if "timeout" not in runs:
+                times = sum(count for who, count in began.items() if who.task == task)
+                assert self._finished_lines(job, f"process.{task}.log") == times, f"the logs of task {task}: {text}"
+            tries = sum(run != "deferred" for run in runs) if task is not None else 0
+            assert task is None or entries[task].tries == tries, f"task {task}: {text}"
+
+    def _check_order(self, job: Job, lines: Sequence[Line], records: Mapping[str, dict[str, Any]]) -> None:
+        """It began after everything of the job that it waits for had ended well."""
+        own, other = records[job.name]["id"], records[job.after]["id"]
+        first = next(number for number, line in enumerate(lines) if line.who.id == own)
+        ended = {line.who.task for line in lines[:first] if line.who.id == other and line.status == 0}
+        assert ended == set(self.jobs[job.after].runs), f"{job.name} ran before {job.after} was done: {lines[:first]}"
+
+    def _check_limits(
+        self, lines: Sequence[Line], records: Mapping[str, dict[str, Any]], processors: int | None
+    ) -> None:
+        groups: dict[str, set[str]] = {}
+        for job in self.jobs.values():
+            own = records[job.name]["id"]
+            if "group" in job.keys:
+                groups.setdefault(f"{job.keys['group']} {job.keys['max_parallel']}", set()).add(own)
+            if job.is_array and (limit := read_array(str(job.keys["array"])).at_a_time) is not None:
+                groups[f"{job.name} {limit}"] = {own}
+        for group, ids in groups.items():
+            most = most_at_once(lines, lambda who, ids=ids: who.id in ids)  # type: ignore[misc]
+            assert most <= int(group.split()[-1]), f"{most} of {group} ran at once"
+        if processors is not None:
+            assert most_at_once(lines, _anybody) <= processors, "more ran at once than there are processors"
+
+
+def _anybody(_who: Execution) -> bool:
+    return True

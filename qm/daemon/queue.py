@@ -48,7 +48,8 @@ class Going:
 class Active:
     """A job in QM_Jobs, with what runs of it by key. `book` is for an array.
 
-    `wanted` is why QM is ending the whole job; `resuming` one that waits for processors to go on.
+    `wanted` is why QM is ending the whole job; `resuming` one that waits for processors to go on. `need` is what each
+    of its runs has, but for the processors while it is paused; `group` is in which group it counts.
     """
 
     job: Job
@@ -58,17 +59,19 @@ class Active:
     reason: str = ""
     resuming: bool = False
     gone: bool = False
+    need: Need = field(init=False)
+    group: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        record = self.job.record
+        options = record.effective
+        self.need = Need(record.nb_proc, options.mem or 0, options.gpus)
+        self.group = group_of(options, record.name)
 
     @property
     def paused(self) -> bool:
         """Are its processors free for others?"""
         return self.job.record.state is State.PAUSED
-
-    def need(self) -> Need:
-        """What each of its runs needs."""
-        record = self.job.record
-        options = record.effective
-        return Need(0 if self.paused else record.nb_proc, options.mem or 0, options.gpus)
 
 
 class Queue:
@@ -246,11 +249,10 @@ class Queue:
         now = time.monotonic()
         found = []
         for entry in self.active.values():
-            need, options = entry.need(), entry.job.record.effective
-            group = group_of(options, entry.job.record.name)
+            need = entry.need._replace(processors=0) if entry.paused else entry.need
             for going in entry.runs.values():
                 left = going.wall_end - now if going.wall_end is not None else None
-                found.append(Occupied(need, going.order, left, group))
+                found.append(Occupied(need, going.order, left, entry.group))
         return found
 
     def has_room_for(self, entry: Active) -> bool:

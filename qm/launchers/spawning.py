@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 
-from qm.launchers.affinity import pinned
+from qm.launchers.affinity import pin_spawned
 from qm.launchers.base import Start
 from qm.launchers.environment import job_variables, parse_kept, script_environment
 from qm.launchers.shim import SHELL, command_words, shim_words, stream_notes, streams
@@ -45,8 +45,9 @@ class Spawner:
             command = command_words(options, paths.dir)
             mark = f"{self._boot} {task.key}"
             words = shim_words(paths.dir, task.label, mark, streams(record, task), options.chdir, command, groups)
-            with pinned(start.processors):
-                return self._spawn(words, self._environment(job, paths, start), log)
+            pid = self._spawn(words, self._environment(job, paths, start), log)
+            pin_spawned(pid, start.processors)
+            return pid
         except OSError as err:
             if err.errno == errno.E2BIG:
                 text = "the script or its environment is longer than the system allows; put the script into a file"

@@ -149,10 +149,13 @@ class Job(NamedTuple):
 
 _PLAIN = tuple(
     "id name owner submitted reason ending started finished attempt exit_status signal nb_proc "
-    "launcher ticket cpu_seconds peak_memory job_file processors gpus notes tree "
-    "not_before deferred retried wall_end wall_left tasks".split()
+    "launcher ticket cpu_seconds peak_memory job_file processors gpus notes tree".split()
 )
+_RARE = {name: Record._field_defaults[name] for name in "not_before deferred retried wall_end wall_left tasks".split()}
+"""Left out where they say nothing: five records are written for each job."""
 _plain_values = attrgetter(*_PLAIN)
+_rare_values = attrgetter(*_RARE)
+_NOTHING_RARE = tuple(_RARE.values())
 _encode = json.JSONEncoder(check_circular=False).encode
 
 
@@ -162,7 +165,10 @@ def to_json(record: Record) -> dict[str, Any]:
     data.update(zip(_PLAIN, _plain_values(record), strict=True))
     data["options"] = option_table.to_json(record.options)
     data["overrides"] = dict(record.overrides)
-    data["after"] = [dependency._asdict() for dependency in record.after]
+    if (rare := _rare_values(record)) != _NOTHING_RARE:
+        data.update({name: value for name, value in zip(_RARE, rare, strict=True) if value != _RARE[name]})
+    if record.after:
+        data["after"] = [dependency._asdict() for dependency in record.after]
     data["history"] = [run._asdict() for run in record.history]
     return data
 
@@ -184,7 +190,7 @@ def load(data: bytes) -> Record | None:
 
 
 def _from_json(raw: dict[str, Any]) -> Record:
-    plain = {name: raw[name] for name in _PLAIN if name in raw}
+    plain = {name: raw[name] for name in (*_PLAIN, *_RARE) if name in raw}
     for name in ("processors", "gpus", "notes"):
         plain[name] = tuple(plain.get(name, ()))
     plain["tree"] = Survey(*map(int, plain.get("tree", ())))

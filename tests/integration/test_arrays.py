@@ -206,7 +206,7 @@ def test_a_killed_daemon_loses_no_task_and_runs_none_twice(make_spool: MakeSpool
 def test_a_daemon_that_dies_between_two_steps_runs_no_task_twice(step: str, make_spool: MakeSpool) -> None:
     spool = make_spool()
     spool.drop("many", 'echo "$QM_ARRAY_TASK_ID" >> ledger; [ $QM_ARRAY_TASK_ID != 1 ]', array="0-4")
-    from accounts import Nursery
+    from nursery import Nursery
 
     nursery = Nursery()
     try:

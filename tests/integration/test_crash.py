@@ -1,7 +1,8 @@
 """Nothing is lost, nothing runs twice: the daemon is killed (SIGKILL) at named steps and at random moments.
 
 Whatever was killed when, in the end every job has ended once, with its own status, in one folder, under one id,
-with one line in the history and one execution. Each script says in a ledger outside the spool that it began.
+with one line in the history, and each of its runs (attempts, runs after a deferral, tasks of an array) was executed
+once. Each script says in a ledger outside the spool that it began and how it ended.
 
 QM_KILLS  how often the daemon is killed at random moments (default 40; `make test-crash`: 500)
 QM_SEED   repeats the choices of an earlier run; a failure shows its seed
@@ -19,8 +20,32 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from accounts import TESTS, Books, Nursery
+from accounts import Books, Job, Kind
 from harness import PATIENCE, TestSpool, lines_of, until
+from kinds import (
+    A_WHILE,
+    A_WHILE_AND_NINE,
+    ALL_TOO_LONG,
+    ALL_WELL,
+    ALWAYS_FAILS,
+    AT_ONCE_AGAIN,
+    DEFERS_AND_FAILS,
+    DEFERS_TWICE,
+    FAILS_ONCE,
+    KILLED_BY_ITSELF,
+    LEAVES_ANOTHER_SESSION,
+    LEAVES_BOTH,
+    LEAVES_ONE,
+    LONG,
+    LONG_AND_FIVE,
+    ONE_BAD,
+    STUBBORN,
+    THREE,
+    TOO_LONG,
+    TWICE_TOO_LONG,
+    ZERO,
+)
+from nursery import TESTS, Nursery
 
 from qm.spool import requests
 from qm.spool.spool import STEPS, Spool
@@ -57,8 +82,17 @@ def test_steps_names_every_step_that_the_code_takes_and_no_other() -> None:
 OTHER_FILE_SYSTEM = Path("/dev/shm")
 EARLIER_CRASH = {"void: marked": "claim: moved", "unclaim: moved": "claim: moved"}
 """Steps that only a daemon takes that comes after one that died at another step."""
-TIMES = {"void": (1,), "unclaim": (1,), "request": (1, 2), "requeue": (1,), "take out": (1, 2)}
+TIMES = {"void": (1,), "request": (1, 2), "requeue": (1, 2)}
 """Steps that the scenario reaches less than three times; elsewhere it dies at the first or at the third time."""
+
+
+def _cases() -> Iterator[tuple[str, str, int, bool]]:
+    """A step of an earlier daemon, the step, the how manieth time; the later ones without file events."""
+    for step in STEPS:
+        for portable, n in enumerate(TIMES.get(step.partition(":")[0], (1, 3))):
+            yield EARLIER_CRASH.get(step, ""), step, n, bool(portable)
+    yield "task: written", "void: marked", 1, False
+    yield "start: spawned", "again: record written", 1, True
 
 
 @pytest.fixture
@@ -77,18 +111,25 @@ def failed_jobs_go_to_another_file_system(books: Books) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize(
-    ("step", "occurrence"), [(step, n) for step in STEPS for n in TIMES.get(step.partition(":")[0], (1, 3))]
-)
+@pytest.mark.parametrize(("earlier", "step", "occurrence", "portable"), list(_cases()))
 def test_a_daemon_that_dies_at_a_step_loses_no_job_and_runs_none_twice(
-    step: str, occurrence: int, books: Books, nursery: Nursery, tmp_path: Path, request: pytest.FixtureRequest
+    earlier: str,
+    step: str,
+    occurrence: int,
+    portable: bool,
+    books: Books,
+    nursery: Nursery,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
     if step.startswith(("cross:", "delete:")):
         request.getfixturevalue("failed_jobs_go_to_another_file_system")
+    if portable:
+        books.spool.configure(MaxNbProcessors=2, Portable=True, Poll_Interval=0.1)
     go = tmp_path / "go"
     _first_life(books, nursery)
     _submit_all(books, go)
-    for deadly, times in ((EARLIER_CRASH.get(step, ""), 1), (step, occurrence)):
+    for deadly, times in ((earlier, 1), (step, occurrence)):
         if deadly:
             nursery.start(books.spool.config, deadly, times)
             go.touch()
@@ -96,36 +137,51 @@ def test_a_daemon_that_dies_at_a_step_loses_no_job_and_runs_none_twice(
             assert status is not None, f"{deadly!r} was not reached {times} times:\n{books.spool.log()}"
             assert status == -signal.SIGKILL, lines_of(books.spool.root / "said")
     _last_life(books, nursery)
-    books.check()
+    books.check(processors=2)
 
 
 def _first_life(books: Books, nursery: Nursery) -> None:
-    """One job ends and is to be retried, one is held and is to be killed."""
-    again = books.submit("again", "exit 3", "rename", "failed", 3)
-    held = books.submit("held", "exit 0", "rename", "killed", None, hold="yes")
+    """Two jobs end and are to be retried, one is held and is to be killed."""
+    again = [books.submit("again", THREE), books.submit("array-again", ONE_BAD)]
+    held = books.submit("held", Kind("exit 0", "killed", None), hold="yes")
     nursery.start(books.spool.config)
-    books.spool.wait_for("again")
+    for job in again:
+        books.spool.wait_for(job.name)
     until(lambda: (books.spool.queue / "held/.qm/job.json").exists(), "the held job to be accepted")
     assert nursery.end(signal.SIGTERM) == 0, lines_of(books.spool.root / "said")
-    again.retries.append(books.ask("retry", "again"))
+    for job in again:
+        job.retries.append(books.ask("retry", job.name))
     held.kills.append(books.ask("kill", "held"))
 
 
 def _submit_all(books: Books, go: Path) -> None:
     """Jobs of several kinds; `long` lives until the daemon has died at least once."""
-    books.submit("long", f"until [ -e {go} ]; do sleep 0.02; done; sleep 0.2; exit 4", "rename", "failed", 4)
-    books.submit("zero", "exit 0", "rename", "done", 0)
-    books.submit("seven", "exit 7", "rename", "failed", 7)
-    books.submit("signalled", "kill -9 $$", "rename", "failed", 137)
-    books.submit("copied", "exit 0", "cp", "done", 0)
-    books.submit("invalid", "exit 0", "rename", "invalid", None, nb_proc="twelve")
-    books.submit("parent", "sleep 60 &\n(setsid sleep 60 &)\nexit 6", "rename", "failed", 6)
+    books.submit("long", Kind(f"until [ -e {go} ]; do sleep 0.02; done; sleep 0.2; exit 4", "failed", 4))
+    books.submit("zero", ZERO)
+    books.submit("attempts", ALWAYS_FAILS)
+    books.submit("deferred", DEFERS_TWICE)
+    books.submit("array", STUBBORN)
+    books.submit("signalled", KILLED_BY_ITSELF)
+    books.submit("copied", ZERO, "cp")
+    books.submit("invalid", Kind("exit 0", "invalid", None), nb_proc="twelve")
+    books.submit("parent", LEAVES_BOTH)
+    books.submit("slow", TOO_LONG)
+    for name in ("one-by-one", "two-by-one"):
+        books.submit(name, ZERO, group="single", max_parallel=1)
+    books.submit("next", ZERO, after="deferred")
+    books.submit("after-next", ZERO, after="next")
+    books.submit("after-array", ZERO, after="array")
+    books.submit("never", ZERO, after="long")
 
 
 def _last_life(books: Books, nursery: Nursery) -> None:
     """A daemon that nobody kills, until everything has ended."""
     nursery.start(books.spool.config)
-    until(lambda: not books.unsettled() and not any(requests.pending(books.paths)), "everything to end")
+    until(
+        lambda: not books.unsettled() and not any(requests.pending(books.paths)),
+        "everything to end",
+        3 * PATIENCE,
+    )
     assert nursery.end(signal.SIGTERM) == 0, lines_of(books.spool.root / "said")
     assert not [line for line in lines_of(books.spool.root / "said") if "Traceback" in line]
     assert not books.spool.processes(), "a job left processes behind"
@@ -141,16 +197,12 @@ def test_a_daemon_with_the_pid_of_one_that_was_killed_while_it_tried_the_folders
 
 # --- at random moments ---------------------------------------------------------------------------------------
 
-SHORT = [
-    ("exit 0", "done", 0),
-    ("exit 3", "failed", 3),
-    ("sleep 0.1; exit 0", "done", 0),
-    ("sleep 0.2; exit 9", "failed", 9),
-    ("kill -9 $$", "failed", 137),
-    ("sleep 60 &\nexit 0", "done", 0),
-    ("(setsid sleep 60 &)\nexit 6", "failed", 6),
-]
-LONG = [("sleep 1.5; exit 5", "failed", 5), ("sleep 1; exit 0", "done", 0)]
+SHORT = (ZERO, THREE, A_WHILE, A_WHILE_AND_NINE, KILLED_BY_ITSELF, LEAVES_ONE, LEAVES_ANOTHER_SESSION)
+ELSE = (
+    *(LONG, LONG_AND_FIVE, TOO_LONG, TWICE_TOO_LONG),
+    *(ALWAYS_FAILS, FAILS_ONCE, AT_ONCE_AGAIN, DEFERS_TWICE, DEFERS_AND_FAILS),
+    *(ALL_WELL, ONE_BAD, STUBBORN, ALL_TOO_LONG),
+)
 
 
 COMMON = [step for step in STEPS if step.startswith(("accept", "claim", "start", "end", "file", "request"))]
@@ -169,11 +221,28 @@ class Life:
     def feed(self) -> None:
         """A few new jobs, and now and then a request."""
         for _ in range(self.chance.choice((0, 1, 1, 2, 3))):
-            script, state, status = self.chance.choice(LONG if self.chance.random() < 0.1 else SHORT)
-            how = "cp" if self.chance.random() < 0.25 else "rename"
-            self.books.submit(f"job-{len(self.books.jobs)}", script, how, state, status)
+            self._submit()
         if self.books.jobs and self.chance.random() < 0.3:
             self._ask()
+
+    def _submit(self) -> None:
+        """A new job; some wait for one that is there, or for one that comes just behind them, some are in a group."""
+        names = list(self.books.jobs)
+        name = f"job-{len(names)}"
+        keys: dict[str, object] = {}
+        luck = self.chance.random()
+        if luck < 0.1 and names:
+            keys = {"after": self.chance.choice(names[-8:])}
+        elif luck < 0.15:
+            self._submit_one(name, {"after": f"job-{len(names) + 1}"})
+            name = f"job-{len(names) + 1}"
+        elif luck < 0.3:
+            keys = {"group": "pair", "max_parallel": 2}
+        self._submit_one(name, keys)
+
+    def _submit_one(self, name: str, keys: dict[str, object]) -> None:
+        kind = self.chance.choice(ELSE if self.chance.random() < 0.3 else SHORT)
+        self.books.submit(name, kind, "cp" if self.chance.random() < 0.25 else "rename", **keys)
 
     def _ask(self) -> None:
         verb = self.chance.choice(("kill", "hold", "release", "pause", "resume", "retry"))
@@ -182,7 +251,7 @@ class Life:
         if verb == "kill" and not job.retries:
             job.ends["killed"] = None
             job.kills.append(self.books.ask("kill", job.name))
-        elif verb == "retry" and not job.kills:
+        elif verb == "retry" and not job.kills and _runs_are_known(job):
             job.retries.append(self.books.ask("retry", job.name))
         elif verb in UNDONE_BY:
             self.stopped.append((UNDONE_BY[verb], job.name))
@@ -194,6 +263,11 @@ class Life:
         """Nothing shall wait for ever."""
         for verb, name in self.stopped:
             self.books.ask(verb, name)
+
+
+def _runs_are_known(job: Job) -> bool:
+    """Would it run as often once more? Not if it may be retried while it waits for its next attempt, or for others."""
+    return not job.after and (job.is_array or len(job.runs[None]) == 1)
 
 
 def _one_life(nursery: Nursery, books: Books, chance: random.Random, feed: Callable[[], None]) -> bool:

@@ -1,4 +1,4 @@
-"""The examples run by hand, as their README says: a job is a folder with a script, queue or not."""
+"""The examples as their README says: a job is a folder with a script, queue or not."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from harness import TestSpool
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 # The command of each, what it must print, and what it must make.
 RUNS = {
+    "interrupted": ("sh job.sh", "step 400000 / 400000", "results.txt"),
     "mandelbrot": ("python3 mandelbrot.py mandelbrot.png", "mandelbrot.png: 720 x 480", "mandelbrot.png"),
+    "primes_array": ("QM_ARRAY_TASK_ID=3 sh job.sh", "8013 primes from 200000", "primes-3.txt"),
     "qm04_count": ("python3 process.py", "processing  24 / 24", "results.txt"),
     "slurm_script": ("sh job.sh", "pi = 3.14", "results.txt"),
     "sweep": ("sh job.sh", "12 / 12", "results.csv"),
     "word_count_xml": ("sh count.sh texts/*.txt", "100%", "results.txt"),
 }
+SHORT_RESULTS = ("interrupted", "primes_array", "slurm_script")
+"""One line is all that these find out."""
 
 
 def test_every_example_is_run_here() -> None:
@@ -43,7 +48,23 @@ def test_an_example_runs_as_it_is(name: str, tmp_path: Path) -> None:
     )
     assert (run.returncode, run.stderr) == (0, "")
     assert printed in run.stdout
-    assert (folder / made).stat().st_size > 100 or name == "slurm_script"
+    assert (folder / made).stat().st_size > (0 if name in SHORT_RESULTS else 100)
     if name == "mandelbrot":
         assert (folder / made).read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
         assert (tmp_path / "progress").read_text().splitlines()[-1] == "1.00 row 480 of 480"
+
+
+def test_the_example_that_is_interrupted_is_done_at_its_second_attempt(spool: TestSpool) -> None:
+    shutil.copytree(EXAMPLES / "interrupted", spool.queue / "interrupted")
+    folder = spool.wait_for("interrupted", spool.done)
+    assert "the first attempt ends here" in (folder / "process.log.1").read_text()
+    assert "going on after step 200000" in (folder / "process.log").read_text()
+    assert not (folder / "checkpoint.json").exists()
+
+
+def test_the_example_of_an_array_counts_the_primes_that_there_are(spool: TestSpool) -> None:
+    shutil.copytree(EXAMPLES / "primes_array", spool.queue / "primes_array")
+    folder = spool.wait_for("primes_array", spool.done)
+    counts = [int(file.read_text().split()[0]) for file in folder.glob("primes-*.txt")]
+    assert (len(counts), sum(counts)) == (12, 92938)  # of primes below 1.2 million
+    assert "12 of 12 tasks done" in (folder / "process.log").read_text()

@@ -1,0 +1,244 @@
+"""What a hostile reader of the scheduling found: jobs that waited for ever, tasks that ran twice, a daemon that ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import TestSpool, lines_of, until
+
+from qm.spool import tasks
+
+MakeSpool = Callable[..., TestSpool]
+
+
+def accepted(spool: TestSpool, name: str) -> Path:
+    """The folder of a job that waits, as soon as it has a record."""
+    until(lambda: (spool.queue / name / ".qm/job.json").exists(), f"{name} to be accepted")
+    return spool.queue / name
+
+
+def bound(spool: TestSpool, name: str) -> Path:
+    """The same, as soon as it knows whom it waits for."""
+    folder = accepted(spool, name)
+    until(lambda: [one for one in spool.record(folder)["after"] if one["id"]], f"{name} to know whom it waits for")
+    return folder
+
+
+def rewrite(folder: Path, **values: Any) -> None:
+    """Change the record in a folder, as a job may."""
+    path = folder / ".qm/job.json"
+    record = json.loads(path.read_text())
+    record.update(values)
+    path.write_text(json.dumps(record))
+
+
+def running_entry(folder: Path, number: int, **values: Any) -> None:
+    """Say in tasks.jsonl that a task runs."""
+    entry = tasks.TaskEntry(number, tasks.State.RUNNING, attempt=1, started=time.time(), **values)
+    tasks.append(str(folder / ".qm/tasks.jsonl"), [entry])
+
+
+# --- jobs that would wait for ever ---------------------------------------------------------------------------
+
+
+def test_who_waits_for_a_job_that_turns_out_to_be_invalid_is_skipped(spool: TestSpool) -> None:
+    spool.drop("second", "exit 0", after="first")
+    accepted(spool, "second")
+    spool.drop("first", "exit 0", nb_proc="many")
+    spool.wait_for("first", spool.lost)
+    assert "first" in spool.record(spool.wait_for("second", spool.lost))["reason"]
+
+
+def test_who_waits_for_a_changed_job_that_is_taken_away_while_it_settles_is_skipped(make_spool: MakeSpool) -> None:
+    spool = make_spool(MaxNbProcessors=1, Settle_Time=2)
+    spool.start()
+    spool.drop("now", "until [ -e go ]; do sleep 0.05; done")
+    spool.wait_running("now")
+    spool.drop("first", "exit 0")
+    spool.drop("second", "exit 0", after="first")
+    bound(spool, "second")
+    (spool.queue / "first" / "more").write_text("x")
+    (spool.jobs / "now" / "go").touch()
+    until(lambda: "first" in spool.log() and "arriving again" in spool.log(), "first to arrive again")
+    shutil.rmtree(spool.queue / "first")
+    assert "taken away" in spool.record(spool.wait_for("second", spool.lost))["reason"]
+
+
+def test_who_waits_for_a_changed_job_is_not_skipped_while_that_settles(make_spool: MakeSpool) -> None:
+    spool = make_spool(MaxNbProcessors=1, Settle_Time=3)
+    spool.start()
+    spool.drop("now", "until [ -e go ]; do sleep 0.05; done")
+    spool.wait_running("now")
+    spool.drop("first", "exit 0")
+    spool.drop("second", "exit 0", after="first")
+    bound(spool, "second")
+    (spool.queue / "first" / "more").write_text("x")
+    (spool.jobs / "now" / "go").touch()
+    until(lambda: "arriving again" in spool.log(), "first to arrive again")
+    spool.qm("set", "second", "priority=1")
+    spool.wait_for("second", spool.done)
+
+
+def test_a_job_that_gets_the_name_by_renaming_is_the_one_that_was_waited_for(spool: TestSpool) -> None:
+    spool.drop("second", "exit 0", after="first")
+    spool.drop("other", "exit 0", hold="yes")
+    accepted(spool, "second")
+    os.rename(accepted(spool, "other"), spool.queue / "first")
+    bound(spool, "second")
+    until(lambda: spool.record(spool.queue / "first")["name"] == "first", "the new name in the record")
+    spool.qm("release", "first")
+    spool.wait_for("second", spool.done)
+
+
+@pytest.mark.parametrize("harm", ["rm -rf .qm", "rm -rf .qm/run; touch .qm/run", "rm -f .qm/tasks.jsonl; mkdir .qm/tasks.jsonl"])
+def test_an_array_that_destroys_its_own_hidden_folder_keeps_no_other_job_from_starting(
+    harm: str, make_spool: MakeSpool
+) -> None:
+    spool = make_spool(MaxNbProcessors=1)
+    spool.start()
+    spool.drop("harm", harm, array="0-3", priority=5)
+    spool.wait_running("harm")
+    spool.drop("other", "exit 0")
+    spool.wait_for("other", spool.done)
+    spool.wait_for("harm")
+
+
+def test_a_deferred_job_that_is_to_begin_later_does_not_begin_before(spool: TestSpool) -> None:
+    spool.drop("job", "echo x >> ledger; exit 75", defer_time=2)
+    until(lambda: (spool.queue / "job/ledger").exists(), "its first run to be over")
+    spool.qm("set", "job", "begin=+1h")
+    time.sleep(3)
+    assert lines_of(spool.queue / "job/ledger") == ["x"]
+
+
+def test_a_job_that_is_deferred_for_no_time_is_inactive_some_day(spool: TestSpool) -> None:
+    spool.drop("job", "echo x >> ledger; exit 75", defer_time=0, defer_max=2)
+    folder = spool.wait_for("job", spool.lost)
+    assert spool.record(folder)["state"] == "inactive"
+    assert len(lines_of(folder / "ledger")) < 10
+
+
+def test_a_job_that_was_held_does_not_keep_an_old_reason(make_spool: MakeSpool) -> None:
+    spool = make_spool(MaxNbProcessors=1)
+    spool.start()
+    spool.drop("now", "sleep 60")
+    spool.wait_running("now")
+    spool.drop("job", "exit 0")
+    until(lambda: spool.record(accepted(spool, "job"))["reason"], "a reason")
+    spool.qm("hold", "job")
+    (job,) = [job for job in spool.status() if job["name"] == "job"]
+    assert "held" in job["reason"]
+
+
+# --- daemons that would end ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"deferred": None}, {"history": [{"state": []}]}, {"history": [{"state": None}]}, {"retried": 10**30}],
+)
+def test_nonsense_in_the_record_of_a_running_job_ends_no_daemon(values: dict[str, Any], make_spool: MakeSpool) -> None:
+    spool = make_spool()
+    spool.start()
+    spool.drop("job", "until [ -e go ]; do sleep 0.05; done; exit 75", defer_time=1, defer_max=1)
+    folder = spool.wait_running("job")
+    spool.stop(signal.SIGKILL)
+    rewrite(folder, **values)
+    daemon = spool.start()
+    (folder / "go").touch()
+    spool.wait_for("job")
+    spool.drop("other", "exit 0")
+    spool.wait_for("other", spool.done)
+    assert daemon.poll() is None
+
+
+def test_nonsense_in_the_record_of_a_waiting_job_ends_no_daemon(make_spool: MakeSpool) -> None:
+    spool = make_spool()
+    spool.start()
+    spool.drop("job", "exit 0", hold="yes")
+    folder = accepted(spool, "job")
+    spool.stop()
+    rewrite(folder, deferred=None, state="pending")
+    daemon = spool.start()
+    spool.drop("other", "exit 0")
+    spool.wait_for("other", spool.done)
+    assert daemon.poll() is None
+
+
+def test_a_job_that_cannot_be_skipped_now_stops_nobody(make_spool: MakeSpool) -> None:
+    spool = make_spool()
+    spool.start()
+    spool.drop("first", "until [ -e go ]; do sleep 0.05; done; exit 1")
+    first = spool.wait_running("first")
+    spool.drop("second", "exit 0", after="first")
+    folder = bound(spool, "second")
+    (folder / ".qm/job.json").unlink()
+    (folder / ".qm/job.json/in/the/way").mkdir(parents=True)
+    (first / "go").touch()
+    spool.wait_for("first", spool.lost)
+    spool.drop("other", "exit 0")
+    spool.wait_for("other", spool.done)
+    assert spool.log().count("cannot be filed yet") < 20
+    shutil.rmtree(folder / ".qm/job.json")
+    assert spool.record(spool.wait_for("second", spool.lost))["state"] == "skipped"
+
+
+# --- daemons that die ----------------------------------------------------------------------------------------
+
+
+def test_a_voided_start_of_a_task_stays_void(make_spool: MakeSpool) -> None:
+    """A shim that is so slow that the next daemon came before it must find the mark of its own start."""
+    spool = make_spool()
+    spool.start()
+    spool.drop("many", "until [ -e go ]; do sleep 0.05; done", array="0-1")
+    folder = spool.wait_running("many")
+    until(lambda: len(list(folder.glob(".qm/run/*.start"))) == 2, "both tasks to run")
+    spool.stop(signal.SIGKILL)
+    for pid in spool.processes():
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: not spool.processes(), "the tasks to be gone")
+    (folder / ".qm/run/1.1.start").unlink()
+    spool.start()
+    until(lambda: (folder / ".qm/run/1.2.start").exists(), "the task to be started again")
+    assert (folder / ".qm/run/1.1.start").exists()
+
+
+def test_an_array_whose_tasks_became_wider_than_the_limit_is_narrowed(make_spool: MakeSpool) -> None:
+    spool = make_spool(MaxNbProcessors=2)
+    spool.start()
+    spool.drop("many", 'echo "$NB_PROC" >> ledger; until [ -e go$QM_ARRAY_TASK_ID ]; do sleep 0.05; done', array="0-2", nb_proc=2)
+    folder = spool.wait_running("many")
+    spool.configure(MaxNbProcessors=1)
+    assert spool.daemon is not None
+    spool.daemon.send_signal(signal.SIGHUP)
+    until(lambda: "read again" in spool.log(), "the settings to be read")
+    for number in range(3):
+        (folder / f"go{number}").touch()
+    assert lines_of(spool.wait_for("many", spool.done) / "ledger") == ["2", "1", "1"]
+
+
+def test_a_job_that_was_stopped_but_not_yet_said_to_be_goes_on(make_spool: MakeSpool) -> None:
+    """The daemon died between stopping the processes and saying so, or between saying so and stopping them."""
+    spool = make_spool()
+    spool.start()
+    spool.drop("job", "until [ -e go ]; do sleep 0.05; done")
+    folder = spool.wait_running("job")
+    spool.stop(signal.SIGKILL)
+    rewrite(folder, state="paused")
+    spool.start()
+
+    def states() -> set[str]:
+        return {Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0].decode() for pid in spool.processes()}
+
+    until(lambda: states() == {"T"}, "it to stand still")
+    spool.qm("resume", "job")
+    (folder / "go").touch()
+    spool.wait_for("job", spool.done)
