@@ -27,6 +27,7 @@ import drain
 import idle
 import latency
 import logs
+import processors
 from common import BenchmarkError, Settings, Table, folder_cost
 from machine import describe
 from peers import ALL, missing
@@ -37,6 +38,7 @@ MEASURES: dict[str, Callable[[Settings], Table]] = {
     "idle": idle.measure,
     "deep": deep.measure,
     "decision": decision.measure,
+    "processors": processors.measure,
     "dashboard": dashboard.measure,
     "logs": logs.measure,
 }

@@ -59,3 +59,4 @@ STUBBORN = Kind(
     {"array": "0-3", "attempts": 2, **SOON},
 )
 ALL_TOO_LONG = Kind("sleep 60", "timeout", None, {1: ("timeout",), 2: ("timeout",)}, {"array": "1-2", "wall_time": 0.7})
+ONE_TASK_TOO_LONG = Kind("sleep 60", "timeout", None, {5: ("timeout",)}, {"array": "5", "wall_time": 0.7})

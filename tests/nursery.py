@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -45,7 +46,8 @@ class Nursery:
     def end(self, number: int) -> int:
         """Signal the daemon and wait for its end."""
         assert self._pid is not None
-        os.kill(self._pid, number)
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself: its status tells
+            os.kill(self._pid, number)
         status = self.died(PATIENCE)
         assert status is not None, f"the daemon does not end after signal {number}"
         return status

@@ -10,7 +10,7 @@ import errno
 import logging
 import time
 
-from qm.daemon.queue import Queue
+from qm.daemon.queue import Over, Queue
 from qm.judgement.contradictions import doubtful, impossible
 from qm.judgement.delays import begin_at
 from qm.spool import joblog
@@ -91,7 +91,7 @@ class Acceptance:
         joblog.note(self._spool.files(job).log, f"this job is invalid: {reason}")
         job = self._spool.take_out(job)
         del self.former[name]
-        self._queue.ended.append((job.record.id, job.record.state))
+        self._queue.ended.append(Over(job.record.id, job.record.state, job.record.name))
         try:
             filed = self._spool.file_away(job, "")
         except (Blocked, TryAgain, OSError) as err:

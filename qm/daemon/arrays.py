@@ -14,7 +14,6 @@ import time
 from qm.daemon.book import Book
 from qm.daemon.filing import Filing
 from qm.daemon.queue import Active, Going, Queue
-from qm.judgement.limits import Pulse
 from qm.judgement.verdict import Exit, Trial, Verdict, code_in_words, judge
 from qm.launchers.base import Launcher, Start
 from qm.spool import joblog, tasks
@@ -42,25 +41,36 @@ class Arrays:
         self._save_at = 0.0
 
     def open(self, job: Job) -> Book | None:
-        """The tasks of a job, as far as they are known; None for one that is no array. OSError."""
+        """The tasks of a job, as far as they are known; None for one that is no array. TryAgain."""
         array, known = job.record.effective.array, job.record.tasks
         if not array:
             return None
-        return Book(read_array(array), tasks.read(self._spool.files(job).tasks), known.earlier if known else 0)
+        return Book(read_array(array), self._read(job), known.earlier if known else 0)
+
+    def _read(self, job: Job) -> dict[int, TaskEntry]:
+        with explained(f"what became of its tasks cannot be read ({job.folder})"):
+            return tasks.read(self._spool.files(job).tasks, strict=True)
 
     # --- starting ------------------------------------------------------------------------------------------
 
     def start_next(self, entry: Active) -> None:
-        """Start the next task of an active array. TryAgain, Blocked, OSError: it waits again."""
+        """Start the next task of an active array. TryAgain: it waits again. FileNotFoundError: the folder is gone.
+
+        When anything else is in the way, it is the array's own doing (its tasks may write there): the task has failed.
+        """
         book = _book(entry)
         number = book.take_next()
+        width = self._queue.width(entry.job)
+        if width != entry.job.record.nb_proc:  # there were others when the array was started
+            entry.job = entry.job._replace(record=entry.job.record._replace(nb_proc=width))
+            entry.need = entry.need._replace(processors=width)
         before = book.entries.get(number) or TaskEntry(number, State.PENDING)
         options = entry.job.record.effective
         start = Start(
             task=Task(entry.job.record.id, number, before.attempt + 1),
             started=time.time(),
             ticket=self._launcher.ticket(),
-            processors=self._queue.choose_processors(entry.job.record.nb_proc),
+            processors=self._queue.choose_processors(width),
             gpus=self._queue.choose_gpus(options.gpus),
             appends=bool(before.deferred),
         )
@@ -77,17 +87,19 @@ class Arrays:
             not_before=None,
             wall_end=wall_end,
             wall_left=None,
+            ending="",
         )
         going = Going(start, self._queue.line.started(), wall_end=wall_end)
         try:
+            self._spool.keep_hidden(entry.job)
             self._write(entry, running)
             self._spool.step("task: written")
             self._launcher.start(entry.job, self._spool.files(entry.job), start)
-        except (TryAgain, Blocked, OSError):
+        except (TryAgain, FileNotFoundError):
             book.note(before._replace(state=State.PENDING, attempt=start.task.attempt))
             self._queue.offer(entry)
             raise
-        except JobFileError as err:
+        except (JobFileError, Blocked, OSError) as err:
             self._note(entry, running._replace(state=State.FAILED, reason=str(err), finished=time.time()))
             return
         book.entries[number] = running
@@ -119,6 +131,7 @@ class Arrays:
             deferred=(before.deferred or 0.0) + verdict.wait if verdict.event is Event.DEFER else None,
             wall_end=None,
             wall_left=None,
+            ending="",
         )
         if not entry.gone:
             self._finish_log(entry, going, exit_, finished)
@@ -149,7 +162,7 @@ class Arrays:
 
     def _forget_marks(self, entry: Active, after: TaskEntry) -> None:
         """Of an ended task tasks.jsonl tells all, and a thousand tasks would leave two thousand files."""
-        if entry.gone or not after.attempt:
+        if entry.gone or after.state is State.PENDING:  # the mark of a void start keeps a slow shim from beginning
             return
         paths = self._spool.files(entry.job)
         label = Task(entry.job.record.id, after.task, after.attempt).label
@@ -203,7 +216,7 @@ class Arrays:
         if not array:
             return job
         with explained(f"what became of its tasks cannot be written ({job.folder})"):
-            known = tasks.read(path)
+            known = self._read(job)
             bad = [entry for entry in known.values() if entry.state is not State.DONE]
             if len(known) == len(read_array(array)) and not bad:
                 os.unlink(path)
@@ -217,26 +230,29 @@ class Arrays:
     # --- taking over ---------------------------------------------------------------------------------------
 
     def take_over(self, entry: Active) -> None:
-        """Tasks that an earlier daemon started are watched, or voided where they had not begun; waiting ones wait."""
-        book = _book(entry)
+        """Tasks that an earlier daemon started are watched, or voided where they had not begun; waiting ones wait.
+
+        OSError: some may be watched already; it is to be called again, with a new entry.
+        """
         paths = self._spool.files(entry.job)
-        for number, found in list(book.entries.items()):
-            task = Task(entry.job.record.id, number, found.attempt)
+        going = []
+        for found in list(_book(entry).entries.values()):
+            task = Task(entry.job.record.id, found.task, found.attempt)
             if found.state is State.DEFERRED:
                 self._sleep(entry, found)
             elif found.state not in ENDED and found.state is not State.PENDING:
-                start = Start(task, found.started or 0.0, found.ticket, found.processors, found.gpus)
-                if self._spool.void(paths, task.label):
-                    self._note(entry, found._replace(state=State.PENDING, reason="it had not begun"))
-                else:
-                    self._launcher.take_over(entry.job, paths, start)
-                    entry.runs[task.key] = Going(
-                        start,
-                        self._queue.line.started(),
-                        wall_end=found.wall_end,
-                        wall_left=found.wall_left,
-                        pulse=Pulse(time.monotonic()),
-                    )
+                going.append((task, found, self._spool.void(paths, task.label)))
+        for task, found, void in going:
+            if void:
+                self._note(entry, found._replace(state=State.PENDING, reason="it had not begun"))
+                continue
+            start = Start(task, found.started or 0.0, found.ticket, found.processors, found.gpus)
+            self._launcher.take_over(entry.job, paths, start)
+            order = self._queue.line.started()
+            entry.runs[task.key] = Going(start, order, wall_end=found.wall_end, wall_left=found.wall_left)
+            if found.ending:
+                entry.runs[task.key].wanted, entry.runs[task.key].why = Event(found.ending), found.reason
+                self._launcher.end(task.key)
         self._queue.offer(entry)
 
 

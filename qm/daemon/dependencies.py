@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
 
 from qm.daemon.filing import Filing
-from qm.daemon.queue import Queue
+from qm.daemon.queue import Over, Queue
 from qm.daemon.reception import Reception
 from qm.spool import history, joblog
+from qm.spool.ids import is_id
 from qm.spool.spool import Spool
 from qm.spool.view import PAST, View
 from qm.vocabulary.errors import Blocked, TryAgain
@@ -20,6 +22,8 @@ from qm.vocabulary.record import Dependency, Job, Record
 from qm.vocabulary.states import ENDED, Event, Place, State, after
 
 ANY_END = "afterany:"
+SHORTENED = 200
+"""Characters of a name that are left for sure when a number had to be put behind it."""
 
 
 class _Impossible(Exception):
@@ -42,16 +46,27 @@ class Dependencies:
         self._view = View(spool.paths.root)
         self._waiting_for: dict[str, set[str]] = {}
         self._unbound: dict[str, set[str]] = {}
+        self._stuck: set[str] = set()
+        self._past: dict[str, list[tuple[Place, str]]] | None = None
 
     def settle(self) -> None:
-        """Take in who came and who ended since the last call."""
-        while self._queue.came or self._queue.ended:
-            came, self._queue.came = self._queue.came, []
-            for job_id in came:
-                self._came(job_id)
-            ended, self._queue.ended = self._queue.ended, []
-            for job_id, state in ended:
-                self._ended(job_id, state)
+        """Take in who came and who ended since the last call. What nobody can tell now is looked up the next time."""
+        self._past = None
+        came, ended = self._queue.came, self._queue.ended
+        try:
+            while came or ended:
+                while came:
+                    self._came(came[0])
+                    came.popleft()
+                while ended:
+                    self._ended(ended.popleft())
+        except (TryAgain, OSError) as err:
+            self._log.warning("whom %s waits for cannot be looked up now: %s", came[0] if came else "a job", err)
+
+    def try_again(self) -> None:
+        """Try once more to file who can never start, but could not be filed."""
+        self._stuck = {job_id for job_id in self._stuck if self._queue.waiting_by_id(job_id) is not None}
+        self._queue.came += self._stuck
 
     # --- who came ------------------------------------------------------------------------------------------
 
@@ -64,10 +79,11 @@ class Dependencies:
         if job is None:
             return
         for name in (job.record.name, job_id):
-            for other_id in self._unbound.pop(name, ()):
+            for other_id in list(self._unbound.get(name, ())):
                 other = self._queue.waiting_by_id(other_id)
                 if other is not None:
                     self._bound(other)
+            self._unbound.pop(name, None)
 
     def _bound(self, job: Job) -> Job | None:
         """A waiting job with as much of its `after` bound to ids as there is; None when it does not wait any more."""
@@ -100,11 +116,11 @@ class Dependencies:
             return Dependency(name, live.record.id, any_end)
         if name in self._reception or (name != job.folder and self._spool.is_there(Place.QUEUE, name)):
             return Dependency(name, "", any_end)  # it is just being copied in
-        past = [other for other in self._view.named(name, PAST) if other.record.id not in ("", own.id)]
+        past = [other for other in self._ended_jobs(name) if other.record.id not in ("", own.id)]
         if past:
             newest = max(past, key=lambda other: (other.record.submitted, other.record.finished or 0.0))
             return Dependency(name, newest.record.id, any_end)
-        if history.find(self._spool.paths.history, name) is not None:
+        if is_id(name) and history.find(self._spool.paths.history, name) is not None:
             return Dependency(name, name, any_end)
         if name in (own.name, own.id):
             raise _Impossible(Event.REJECT, f"after = {name}: it would wait for itself")
@@ -130,16 +146,36 @@ class Dependencies:
 
     def _looked_up(self, one: Dependency) -> Dependency:
         """What is known of a job that is bound, but not live any more."""
-        if not one.id or self._queue.knows(one.id) or self._is_being_taken_over():
+        if not one.id or self._queue.knows(one.id) or self._is_out_of_sight(one.id):
             return one
         return self._after_end(one, self._state_of(one))
 
-    def _is_being_taken_over(self) -> bool:
-        return bool(self._queue.not_taken_over)
+    def _is_out_of_sight(self, job_id: str) -> bool:
+        """Is it neither waiting nor active at the moment, but will be?"""
+        return bool(self._queue.not_taken_over) or self._reception.expects(job_id) or self._filing.is_stranded(job_id)
+
+    def _ended_jobs(self, name: str) -> Iterator[Job]:
+        """The ended jobs submitted under a name. All their folders are listed once each time that jobs came or ended:
+        thousands that come together may wait for names that nobody knows."""
+        if self._past is None:
+            self._past = {}
+            for place in PAST:
+                for folder in self._view.folders(place):
+                    base, _, number = folder.rpartition(".")
+                    self._past.setdefault(folder[:SHORTENED], []).append((place, folder))
+                    if base and number.isdigit():
+                        self._past.setdefault(base[:SHORTENED], []).append((place, folder))
+        for place, folder in self._past.get(name[:SHORTENED], ()):
+            job = self._view.at(place, folder)
+            if job is not None and (job.record.name == name or folder == name):
+                yield job
 
     def _state_of(self, one: Dependency) -> State | None:
         """How a job ended: by its folder, else by the history; None for one that was taken away."""
-        for job in self._view.named(one.name, PAST):
+        for job, _ in self._queue.unfiled:
+            if job.record.id == one.id:
+                return job.record.state
+        for job in self._ended_jobs(one.name):
             if job.record.id == one.id:
                 done = State.DONE if job.place is Place.DONE else State.LOST
                 return job.record.state if job.record.state in ENDED else done
@@ -148,13 +184,18 @@ class Dependencies:
 
     # --- who ended -----------------------------------------------------------------------------------------
 
-    def _ended(self, job_id: str, state: State | None) -> None:
-        for other_id in sorted(self._waiting_for.pop(job_id, ())):
+    def _ended(self, over: Over) -> None:
+        waiting = self._waiting_for.pop(over.id, set())
+        names = (over.name, over.id) if over.name else ()
+        for name in names:
+            waiting |= self._unbound.pop(name, set())
+        for other_id in sorted(waiting):
             job = self._queue.waiting_by_id(other_id)
             if job is None:
                 continue
+            bound = (one._replace(id=over.id) if not one.id and one.name in names else one for one in job.record.after)
             try:
-                found = [self._after_end(one, state) if one.id == job_id else one for one in job.record.after]
+                found = [self._after_end(one, over.state) if one.id == over.id else one for one in bound]
             except _Impossible as err:
                 self._refuse(job, err)
             else:
@@ -181,13 +222,17 @@ class Dependencies:
         state = after(job.record.state, why.event)
         record = job.record._replace(state=state, reason=str(why), finished=time.time())
         try:
-            joblog.note(self._spool.files(job).log, f"this job is {state}: {why}")
+            if record.id not in self._stuck:
+                joblog.note(self._spool.files(job).log, f"this job is {state}: {why}")
             self._filing.file_waiting(job._replace(record=record))
         except FileNotFoundError:
             self._reception.withdraw(job.folder)
         except (TryAgain, Blocked, OSError) as err:
-            self._log.error("%s is %s (%s), but cannot be filed yet: %s", job.folder, state, why, err)
-            self._queue.came.append(job.record.id)
+            if job.record.id not in self._stuck:
+                self._stuck.add(job.record.id)
+                self._log.error("%s is %s (%s), but cannot be filed yet: %s", job.folder, state, why, err)
+            return
+        self._stuck.discard(job.record.id)
 
 
 def _parsed(text: str) -> tuple[str, bool]:

@@ -192,16 +192,18 @@ class Ending:
             self._launcher.end(key)
 
     def end_run(self, entry: Active, going: Going, event: Event, why: str) -> None:
-        """Begin to end one run: a whole job, or one task of an array."""
-        if going.wanted is not None or entry.wanted is not None:
+        """Begin to end one run: a whole job, or one task of an array. What has ended by itself did not end for this."""
+        key = going.start.task.key
+        if going.wanted is not None or entry.wanted is not None or self._launcher.is_over(key):
             return
-        self._log.warning("%s (%s): %s", entry.job.folder, going.start.task.key, why)
+        self._log.warning("%s (%s): %s", entry.job.folder, key, why)
         self._note(entry, why, going)
         if entry.book is None:
             self.end(entry, event, why)
         else:
             going.wanted, going.why = event, why
-            self._launcher.end(going.start.task.key)
+            self._arrays.change(entry, going, ending=event.value, reason=why)
+            self._launcher.end(key)
 
     def enforce(self) -> float | None:
         """End what is over its limits; returns when the next wall_time is over (monotonic)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 
-from qm.daemon.queue import Queue
+from qm.daemon.queue import Over, Queue
 from qm.judgement.verdict import Exit, code_in_words
 from qm.spool import history
 from qm.spool.spool import Spool
@@ -29,7 +29,7 @@ class Filing:
 
     def file(self, job: Job, code: str, gone: bool = False) -> None:
         """File a job whose record has its end; `code` is how process.log says it. `gone`: its folder was removed."""
-        self._queue.ended.append((job.record.id, job.record.state))
+        self._queue.ended.append(Over(job.record.id, job.record.state))
         if gone or not self._spool.is_there(job.place, job.folder):
             self._forget(job)
         elif not self._try_to_file(job, code):
@@ -76,7 +76,7 @@ class Filing:
         """File a job that ended before it ran. When this raises, it still waits."""
         taken = self._spool.take_out(job)
         self._queue.leave(job.folder)
-        self._queue.ended.append((job.record.id, job.record.state))
+        self._queue.ended.append(Over(job.record.id, job.record.state))
         if not self._try_to_file(taken, ""):
             self._queue.unfiled.append((taken, ""))
 
@@ -96,9 +96,16 @@ class Filing:
         for job, code in unfiled:
             if not self._try_to_file(job, code, again=True):
                 self._queue.unfiled.append((job, code))
+            else:  # who came meanwhile could not find it
+                self._queue.ended.append(Over(job.record.id, job.record.state, job.record.name))
         stranded, self._stranded = self._stranded, []
         for job in stranded:
-            self.put_back(job)
+            if self.put_back(job) is not None:
+                self._queue.came.append(job.record.id)
+
+    def is_stranded(self, job_id: str) -> bool:
+        """Is it to be put back into the queue as soon as that is possible?"""
+        return any(job.record.id == job_id for job in self._stranded)
 
     # --- back into the queue -------------------------------------------------------------------------------
 

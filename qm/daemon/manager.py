@@ -156,6 +156,7 @@ class Manager:
             self._ending.check_presence({entry.job.folder for entry in self._queue.active.values()})
             self._filing.try_again()
             self._take_over.again()
+            self._dependencies.try_again()
             self._starting.explain(self._verbs.draining)
         if now >= self._housekeeping_at:
             self._housekeeping_at = now + HOUSEKEEPING_EVERY

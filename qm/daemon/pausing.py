@@ -33,8 +33,8 @@ class Pausing:
         now = time.monotonic()
         for key, going in entry.runs.items():
             self._launcher.pause(key)
-            going.wall_left = going.wall_end - now if going.wall_end is not None else None
-            going.wall_end = None
+            if going.wall_end is not None:
+                going.wall_left, going.wall_end = max(0.0, going.wall_end - now), None
             if entry.book is not None:
                 self._arrays.change(entry, going, state=State.PAUSED, wall_end=None, wall_left=going.wall_left)
             else:
@@ -54,7 +54,13 @@ class Pausing:
         for entry in [entry for entry in self._queue.active.values() if entry.resuming and entry.wanted is None]:
             if not self._queue.has_room_for(entry):
                 return False
-            self._resume(entry)
+            job = entry.job
+            try:
+                self._resume(entry)
+            except OSError as err:  # out of descriptors: unlike the end of a grace period nothing else comes to it
+                self._log.warning("%s cannot go on yet: %s", job.folder, err)
+                entry.job, entry.resuming = job, True
+                return False
             self._log.info("%s (%s) goes on", entry.job.folder, entry.job.record.id)
         return True
 
@@ -80,6 +86,6 @@ class Pausing:
     def _go_on(self, going: Going, width: int) -> None:
         now = time.monotonic()
         going.start = going.start._replace(processors=self._queue.choose_processors(width))
-        going.wall_end = now + going.wall_left if going.wall_left is not None else None
-        going.wall_left = None
+        if going.wall_left is not None:
+            going.wall_end, going.wall_left = now + going.wall_left, None
         going.pulse = Pulse(now, going.pulse.cpu, going.pulse.output)

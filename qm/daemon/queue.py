@@ -7,8 +7,10 @@ have tasks left. What waits for a moment stands in `sleepers`, what waits for ot
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from qm.daemon.book import Book
 from qm.daemon.sleepers import Sleepers
@@ -74,12 +76,20 @@ class Active:
         return self.job.record.state is State.PAUSED
 
 
+class Over(NamedTuple):
+    """A job that is over, and what became of it (None: taken away). `name` is only told of one that never waited."""
+
+    id: str
+    state: State | None
+    name: str = ""
+
+
 class Queue:
     """`waiting` by folder name in QM_qJobs, `active` by id; `line` has those that may start.
 
     `unfiled` are jobs in QM_Jobs that have ended but cannot be filed yet, with how process.log says it;
     `not_taken_over` folders of an earlier daemon's jobs that the system was in the way of. `came` and `ended` is what
-    jobs that wait for others have to be told: ids that are new, and ids with what became of them (None: taken away).
+    jobs that wait for others have to be told: the ids of those that are new, and who is over.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -88,8 +98,8 @@ class Queue:
         self.unfiled: list[tuple[Job, str]] = []
         self.not_taken_over: set[tuple[Place, str]] = set()
         self.sleepers = Sleepers()
-        self.came: list[str] = []
-        self.ended: list[tuple[str, State | None]] = []
+        self.came: deque[str] = deque()
+        self.ended: deque[Over] = deque()
         self._ids: dict[str, str] = {}
         self._names: dict[str, set[str]] = {}
         self._orders = 0
@@ -233,7 +243,7 @@ class Queue:
         """An active array stands in line while it has tasks that may start."""
         job_id = entry.job.record.id
         may = entry.book is not None and entry.book.has_next(len(entry.runs)) and entry.wanted is None
-        if not may or entry.paused or entry.resuming or entry.gone:
+        if not may or entry.paused or entry.resuming or entry.gone or job_id not in self.active:
             self.line.remove(job_id)
         elif job_id not in self.line:
             self.line.add(self._ticket(entry.job))

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from qm.daemon.acceptance import Acceptance, NoJobFile
-from qm.daemon.queue import Queue
+from qm.daemon.queue import Over, Queue
 from qm.judgement.arrival import LOOK_AT_MOST_OFTEN, Arrival, Look, Sight, judge, marks_a_copy
 from qm.spool.events import News
 from qm.spool.files import FORBIDDEN, TRANSIENT, exists
@@ -89,7 +89,7 @@ class Reception:
             self._mention(name)
         for name in self._blocked.keys() - there:
             del self._blocked[name]
-            self._acceptance.former.pop(name, None)
+            self.drop(name)
 
     def notice(self, name: str, renamed: bool, former: Record | None = None) -> None:
         """A name appeared in QM_qJobs (or, with `former`, a waiting job's folder was changed)."""
@@ -139,10 +139,11 @@ class Reception:
         if job is None or marks_a_copy(new) or not self._spool.is_there(Place.QUEUE, new):
             self._log.info("%s was taken out of the queue by hand: withdrawn", old)
             if job is not None:
-                self._queue.ended.append((job.record.id, None))
+                self._queue.ended.append(Over(job.record.id, None))
             return
         job = Job(Place.QUEUE, new, job.record._replace(name=new))
         self._queue.wait(job)
+        self._queue.came.append(job.record.id)  # there may be who waits for that name
         self._log.info("%s (%s) was renamed to %s", old, job.record.id, new)
         try:
             self._spool.save(job)
@@ -154,13 +155,15 @@ class Reception:
         job = self._queue.leave(name)
         if job is not None:
             self._log.info("%s (%s) was taken out of the queue by hand: withdrawn", name, job.record.id)
-            self._queue.ended.append((job.record.id, None))
+            self._queue.ended.append(Over(job.record.id, None))
         elif self.drop(name):
             self._log.info("%s is gone again before it was complete", name)
 
     def drop(self, name: str) -> bool:
-        """Forget an arrival."""
-        self._acceptance.former.pop(name, None)
+        """Forget an arrival; if it was a job before, that was taken away."""
+        former = self._acceptance.former.pop(name, None)
+        if former is not None:
+            self._queue.ended.append(Over(former.id, None))
         return self._arrivals.pop(name, None) is not None
 
     def _mention(self, name: str) -> None:
@@ -286,6 +289,10 @@ class Reception:
         self._queue.leave(job.folder)
         self._acceptance.former[job.folder] = job.record
         self._cannot(job.folder, err)
+
+    def expects(self, job_id: str) -> bool:
+        """Is the folder of that job, which waited already, to be accepted anew?"""
+        return any(record.id == job_id for record in self._acceptance.former.values())
 
     def busy(self) -> bool:
         """Does anything arrive?"""

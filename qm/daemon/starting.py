@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 import time
-from itertools import islice
 
 from qm.daemon.arrays import Arrays
 from qm.daemon.ending import Ending
@@ -80,19 +79,18 @@ class Starting:
                 self._reception.rearrive([job])
             else:
                 self._start(job)
-        except FileNotFoundError:
+        except FileNotFoundError as err:
             if entry is None:
                 self._reception.withdraw(job.folder)
                 return True
-            self._rest(f"{job.folder} is gone")
-            return False
+            self._ending.check_presence({job.folder})
+            if not entry.gone:
+                self._rest(f"{job.folder}: {err}")
+            return entry.gone
         except TryAgain as err:
             self._rest(str(err))
             return False
         except (Blocked, OSError) as err:
-            if entry is not None:
-                self._rest(str(err))
-                return False
             self._reception.block(job, err)
         return True
 
@@ -229,7 +227,7 @@ class Starting:
 
     def explain(self, draining: bool) -> None:
         """The records of the first waiting jobs say why they wait. Only what has changed is written."""
-        first = [self._queue.waiting_by_id(ticket.key) for ticket in islice(self._queue.line.in_order(), EXPLAINED)]
+        first = [self._queue.waiting_by_id(ticket.key) for ticket in self._queue.line.first(EXPLAINED)]
         jobs = [job for job in first if job is not None]
         situation = Situation(
             served=True,

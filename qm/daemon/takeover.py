@@ -17,7 +17,8 @@ from qm.daemon.queue import Active, Going, Queue
 from qm.daemon.reception import Reception
 from qm.daemon.verbs import remove_later
 from qm.launchers.base import Launcher, Start
-from qm.spool.files import exists, numbered, read_regular
+from qm.spool import joblog
+from qm.spool.files import exists, explained, numbered, read_regular
 from qm.spool.ids import new_id
 from qm.spool.spool import Spool
 from qm.vocabulary.errors import Blocked, TryAgain
@@ -127,6 +128,10 @@ class TakeOver:
         self._take(entry)
 
     def _active_array(self, job: Job) -> None:
+        paths, record = self._spool.files(job), job.record
+        if not exists(paths.log) or joblog.ends(paths).finished is not None:  # the log is none yet, or the last round's
+            with explained(f"cannot write the log of {job.folder}"):
+                os.close(joblog.open_new(paths.log, record.started or 0.0, record.notes))
         entry = Active(job, book=self._arrays.open(job))
         self._arrays.take_over(entry)
         self._take(entry)

@@ -14,7 +14,7 @@ from qm.daemon.arrays import Arrays
 from qm.daemon.ending import Ending
 from qm.daemon.filing import Filing
 from qm.daemon.pausing import Pausing
-from qm.daemon.queue import Active, Queue
+from qm.daemon.queue import Active, Over, Queue
 from qm.daemon.reception import Reception
 from qm.judgement.contradictions import impossible
 from qm.judgement.delays import begin_at
@@ -188,9 +188,10 @@ class Verbs:
             self._ending.end(entry, Event.KILL, "killed on request")
             return f"{record.name} ({record.id}): its processes are being ended"
         state = after(self._state(job), Event.KILL)
-        ended = record._replace(state=state, reason="killed on request before it ran", finished=time.time())
+        before = "before it ran again" if record.history else "before it ran"
+        ended = record._replace(state=state, reason=f"killed on request {before}", finished=time.time())
         self._filing.file_waiting(job._replace(record=ended))
-        return f"{record.name} ({record.id}): killed before it ran"
+        return f"{record.name} ({record.id}): killed {before}"
 
     def _hold(self, job: Job, _request: Request) -> str:
         return self._change(job, Event.HOLD, "held")
@@ -200,7 +201,7 @@ class Verbs:
 
     def _change(self, job: Job, event: Event, word: str) -> str:
         state = after(self._state(job), event)
-        changed = job._replace(record=job.record._replace(state=state))
+        changed = job._replace(record=job.record._replace(state=state, reason=""))
         self._spool.save(changed)
         self._queue.wait(changed)
         return f"{job.record.name} ({job.record.id}): {word}"
@@ -222,6 +223,8 @@ class Verbs:
         after(self._state(job), event)
         if entry is None:
             raise RequestError("it has just ended")
+        if entry.wanted is not None:
+            raise RequestError("it is being ended")
         return entry
 
     def _retry(self, job: Job, _request: Request) -> str:
@@ -255,10 +258,11 @@ class Verbs:
     def _delete(self, job: Job, _request: Request) -> str:
         if job.record.id in self._queue.active:
             raise RequestError("it is active; kill it first")
+        hidden = self._spool.delete(job)
         if job.place is Place.QUEUE:  # an ended job may have the folder name of a waiting one
             self._queue.leave(job.folder)
-            self._queue.ended.append((job.record.id, None))
-        remove_later(self._spool.delete(job))
+            self._queue.ended.append(Over(job.record.id, None))
+        remove_later(hidden)
         return f"{job.record.name} ({job.record.id}): deleted"
 
     def _set(self, job: Job, request: Request) -> str:
@@ -274,8 +278,9 @@ class Verbs:
         if why := impossible(options, self._queue.limits):
             raise RequestError("; ".join(why))
         record = job.record._replace(overrides=overrides, nb_proc=min(options.nb_proc, self._queue.limit))
-        if "begin" in request.args:
-            record = record._replace(not_before=begin_at(options.begin, time.time()))
+        if "begin" in request.args:  # also instead of the time that a deferred one would wait
+            state = after(record.state, Event.DUE) if record.state is State.DEFERRED else record.state
+            record = record._replace(state=state, not_before=begin_at(options.begin, time.time()))
         if "after" in request.args:
             record = record._replace(after=())
         changed = job._replace(record=record)

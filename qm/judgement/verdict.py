@@ -25,6 +25,8 @@ from qm.vocabulary.text import duration
 SIGNAL_BASE = 128
 """A shell reports a command ended by signal n with status 128 + n (POSIX, sh, 2.8.2)."""
 EX_TEMPFAIL = 75
+LEAST_DEFERRED = 0.1
+"""Seconds that each deferral counts at least, and lasts: with `defer_time : 0` it would never come to an end."""
 NO_ATTEMPT = frozenset((State.PENDING.value, State.DEFERRED.value))
 """How the history says that a run was none that counts: a voided start, and exit status 75."""
 
@@ -137,7 +139,7 @@ def _deferred(trial: Trial, reason: str) -> Verdict:
     if trial.deferring >= options.defer_max:
         said = f"{reason}: deferred for {duration(trial.deferring)}, which is defer_max"
         return Verdict(Event.EXPIRE, said, State.INACTIVE)
-    return Verdict(Event.DEFER, f"{reason}: deferred", State.DEFERRED, wait=options.defer_time)
+    return Verdict(Event.DEFER, f"{reason}: deferred", State.DEFERRED, wait=max(options.defer_time, LEAST_DEFERRED))
 
 
 def _tried_again(found: Verdict, exit_: Exit, trial: Trial) -> Verdict:

@@ -28,7 +28,8 @@ Jobs of one width stand in a line of their own (firstfit.py), so a choice among 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
+from heapq import nsmallest
 from math import inf
 from types import MappingProxyType
 from typing import NamedTuple
@@ -134,9 +135,9 @@ class WaitingLine:
             if not lanes:
                 del self._groups[ticket.group]
 
-    def in_order(self) -> Iterator[Ticket]:
-        """All tickets as the jobs would start one after the other."""
-        return iter(sorted(self._tickets.values()))
+    def first(self, number: int) -> list[Ticket]:
+        """The first tickets, as their jobs would start one after the other."""
+        return nsmallest(number, self._tickets.values())
 
     def started(self) -> int:
         """To be called once for each start: its number in the order of starts, for Occupied."""

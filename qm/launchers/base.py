@@ -68,6 +68,9 @@ class Launcher(Protocol):
     def poll(self) -> list[Ended]:
         """The runs that are over since the last call."""
 
+    def is_over(self, key: str) -> bool:
+        """Has it ended by itself, though something of it may be left?"""
+
     def end(self, key: str) -> None:
         """End the whole tree: ask first, and after the grace period do not ask any more."""
 

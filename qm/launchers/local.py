@@ -109,6 +109,8 @@ class LocalLauncher:
 
     def take_over(self, job: Job, paths: JobPaths, start: Start) -> None:
         run = Execution(start.task, paths, 0, ours=False)
+        if run.key in self._runs:  # the daemon was interrupted when it took over an array's tasks
+            return
         self._prepare(run, job)
         shim = find_shim(self.table, self._boot, paths, start)
         if shim is None:
@@ -228,6 +230,9 @@ class LocalLauncher:
             known = {run.pid, *(process.pid for process in tree)}
             tree += [everything[pid] for pid in run.cgroup.pids() if pid in everything and pid not in known]
         return tree
+
+    def is_over(self, key: str) -> bool:
+        return self._runs[key].exit is not None
 
     def end(self, key: str) -> None:
         run = self._runs[key]

@@ -144,14 +144,18 @@ class Spool(Folders):
 
     def claim(self, job: Job) -> Job:
         """Take a job into QM_Jobs; `job.record` is already the running one. On failure it stays in QM_qJobs."""
-        if not is_real_directory(self.files(job).run):
-            with explained(f"cannot write into {job.folder} (owner {job.record.owner})"):
-                make_hidden(self.files(job))
+        self.keep_hidden(job)
         self.save(job)
         self.step("claim: record written")
         claimed = self._move(job, Place.JOBS)
         self.step("claim: moved")
         return claimed
+
+    def keep_hidden(self, job: Job) -> None:
+        """What is about to be started needs `.qm/run`, which a task before it may have removed."""
+        if not is_real_directory(self.files(job).run):
+            with explained(f"cannot write into {job.folder} (owner {job.record.owner})"):
+                make_hidden(self.files(job))
 
     def unclaim(self, job: Job) -> Job:
         """Put a job whose script was not started back into QM_qJobs. Its record is saved by the caller, there."""

@@ -15,8 +15,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from qm.spool.files import open_regular, read_regular, write_all, write_whole
-from qm.vocabulary.states import State
+from qm.spool.files import TRANSIENT, open_regular, read_regular, write_all, write_whole
+from qm.vocabulary.states import Event, State
 from qm.vocabulary.text import printable
 
 MOST_TASKS = 1_000_000
@@ -44,6 +44,8 @@ STATES = frozenset(
         State.LOST,
     )
 )
+ENDING_EVENTS = (Event.KILL, Event.RUN_OUT_OF_TIME, Event.RUN_OUT_OF_MEMORY)
+"""By which QM ends a task."""
 _CHUNK = 1 << 18
 _COLUMNS = ("attempt", "started", "finished", "seconds", "exit_status", "signal", "cpu_seconds", "peak_memory")
 
@@ -53,7 +55,7 @@ class TaskEntry(NamedTuple):
 
     `deferred` waits for its next attempt, or to run again, until `not_before`; `pending` is a start that was void.
     `tries` counts the attempts that were used up: begun, and neither voided nor deferred by exit status 75.
-    The rest is as in a Record.
+    The rest is as in a Record; `reason` is why it is being ended while `ending` says by which event.
     """
 
     task: int
@@ -74,6 +76,7 @@ class TaskEntry(NamedTuple):
     ticket: str = ""
     wall_end: float | None = None
     wall_left: float | None = None
+    ending: str = ""
 
 
 _DEFAULTS = TaskEntry._field_defaults
@@ -101,11 +104,17 @@ def append(path: str, entries: Iterable[TaskEntry]) -> None:
         os.close(fd)
 
 
-def read(path: str) -> dict[int, TaskEntry]:
-    """The newest entry of each task; none where there is no file."""
+def read(path: str, strict: bool = False) -> dict[int, TaskEntry]:
+    """The newest entry of each task; none where there is no file.
+
+    With `strict` OSError when nobody can say now (no descriptors, a file server that is away): what is not known to
+    have run would be run again.
+    """
     try:
         fd = open_regular(path)
-    except OSError:
+    except OSError as err:
+        if strict and err.errno in TRANSIENT:
+            raise
         return {}
     newest: dict[int, bytes] = {}
     try:
@@ -119,6 +128,8 @@ def read(path: str) -> dict[int, TaskEntry]:
             entries = (entry for line in _lines(fd) if (entry := _parsed(line)) is not None)
             found = {entry.task: entry for entry in entries if entry.task in newest}
     except OSError:  # a file server that went away
+        if strict:
+            raise
         return {}
     finally:
         os.close(fd)
@@ -247,6 +258,7 @@ _GOOD: Mapping[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("started", "finished", "cpu_seconds", "not_before", "deferred", "wall_end"), _is_time),
     **dict.fromkeys(("exit_status", "signal", "peak_memory"), _is_whole),
     "wall_left": _is_number,
+    "ending": frozenset(("", *(event.value for event in ENDING_EVENTS))).__contains__,
     **dict.fromkeys(("processors", "gpus"), _are_counts),
     **dict.fromkeys(("reason", "ticket"), _is_text),
 }

@@ -219,6 +219,7 @@ def _check(record: Record) -> None:
     times += [record.wall_end, record.wall_left]
     for run in record.history:
         times += [run.started, run.finished]
+        texts += (run.state, run.reason)
     whole = (record.exit_status, record.signal, record.peak_memory)
     good = (
         record.id.isascii()
@@ -227,13 +228,13 @@ def _check(record: Record) -> None:
         and not {"/", "\0"} & set(record.name)
         and len(record.name.encode(errors="surrogateescape")) < 256
         and all(isinstance(text, str) for text in texts)
-        and isinstance(record.submitted, int | float)
+        and all(isinstance(when, int | float) for when in (record.submitted, record.deferred))
         and all(when is None or 0 <= when < 1e11 for when in times)  # false for nan, too
         and all(number is None or type(number) is int for number in whole)
         and all(type(number) is int and 0 <= number < 1 << 31 for number in (*record.processors, *record.gpus))
         and type(record.attempt) is type(record.nb_proc) is int
         and type(record.retried) is int
-        and record.attempt >= 0
+        and min(record.attempt, record.retried) >= 0
         and record.nb_proc >= 1
         and (record.cpu_seconds is None or record.cpu_seconds >= 0)
         and (record.tasks is None or 0 <= min(record.tasks) <= max(record.tasks) <= MAX_TASKS)

@@ -186,6 +186,18 @@ def test_both_names_of_the_daemon_print_the_same_unit(unit: tuple[TestSpool, str
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == text
 
 
+@pytest.mark.parametrize(("version", "known"), [("systemd 252 (252.38)", False), ("systemd 254", True), ("", False)])
+def test_the_daemon_stands_in_a_leaf_of_its_group_where_systemd_can_put_it_there(
+    version: str, known: bool, make_spool: Callable[..., TestSpool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "systemctl"
+    program.write_text(f"#!/bin/sh\necho '{version}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    lines = make_spool().qm("daemon", "--print-unit").stdout.splitlines()
+    assert ("DelegateSubgroup=qm-daemon" in lines) is known and "Delegate=yes" in lines
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
 def test_systemd_understands_the_unit(unit: tuple[TestSpool, str], tmp_path: Path) -> None:
     _, text = unit

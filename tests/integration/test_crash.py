@@ -10,10 +10,12 @@ QM_SEED   repeats the choices of an earlier run; a failure shows its seed
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
 import signal
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +41,7 @@ from kinds import (
     LONG,
     LONG_AND_FIVE,
     ONE_BAD,
+    ONE_TASK_TOO_LONG,
     STUBBORN,
     THREE,
     TOO_LONG,
@@ -47,7 +50,8 @@ from kinds import (
 )
 from nursery import TESTS, Nursery
 
-from qm.spool import requests
+from qm.launchers.shim import NOT_BEGUN, shim_words
+from qm.spool import requests, tasks
 from qm.spool.spool import STEPS, Spool
 
 KILLS = int(os.environ.get("QM_KILLS", "40"))
@@ -91,6 +95,7 @@ def _cases() -> Iterator[tuple[str, str, int, bool]]:
     for step in STEPS:
         for portable, n in enumerate(TIMES.get(step.partition(":")[0], (1, 3))):
             yield EARLIER_CRASH.get(step, ""), step, n, bool(portable)
+    yield "", "claim: moved", 2, False  # an array that runs again
     yield "task: written", "void: marked", 1, False
     yield "start: spawned", "again: record written", 1, True
 
@@ -185,6 +190,60 @@ def _last_life(books: Books, nursery: Nursery) -> None:
     assert nursery.end(signal.SIGTERM) == 0, lines_of(books.spool.root / "said")
     assert not [line for line in lines_of(books.spool.root / "said") if "Traceback" in line]
     assert not books.spool.processes(), "a job left processes behind"
+
+
+def test_a_shim_that_is_late_begins_no_task_that_a_later_daemon_has_started_anew(
+    books: Books, nursery: Nursery, tmp_path: Path
+) -> None:
+    """On a busy machine a daemon that died may be followed by another one before its last shim has begun."""
+    go = tmp_path / "go"
+    kind = Kind(f"until [ -e {go} ]; do sleep 0.02; done", "done", 0, {0: ("done",), 1: ("done",)}, {"array": "0-1"})
+    books.submit("array", kind)
+    nursery.start(books.spool.config, "task: written")
+    assert nursery.died(PATIENCE) == -signal.SIGKILL
+    nursery.start(books.spool.config)
+    until(lambda: len(books.ledger.read()) == 2, "both tasks to begin")
+    twice = tmp_path / "twice"
+    late = shim_words(str(books.spool.jobs / "array"), "0.1", "mark", ("", ""), "", ["touch", str(twice)])
+    assert subprocess.run(late, check=False).returncode in NOT_BEGUN and not twice.exists()
+    go.touch()
+    assert nursery.end(signal.SIGTERM) == 0
+    _last_life(books, nursery)
+    books.check(processors=2)
+
+
+@pytest.mark.parametrize("kind", [TOO_LONG, ONE_TASK_TOO_LONG], ids=["job", "array"])
+def test_what_was_ended_for_its_wall_time_is_a_timeout_though_the_daemon_died_before_it_was_over(
+    kind: Kind, books: Books, nursery: Nursery
+) -> None:
+    books.submit("slow", kind)
+    nursery.start(books.spool.config, "end: noticed")
+    assert nursery.died(PATIENCE) == -signal.SIGKILL
+    _last_life(books, nursery)
+    books.check(processors=2)
+
+
+@pytest.mark.parametrize("array", ["", "5"], ids=["job", "array"])
+def test_what_failed_in_time_is_no_timeout_though_its_wall_time_was_over_before_the_next_daemon_came(
+    array: str, books: Books, nursery: Nursery, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    keys = {"wall_time": 3600, **({"array": array} if array else {})}
+    runs = {5 if array else None: ("failed",)}
+    books.submit("failing", Kind(f"until [ -e {go} ]; do sleep 0.02; done; exit 3", "failed", 3, runs, keys))
+    nursery.start(books.spool.config)
+    until(books.ledger.read, "it to begin")
+    nursery.end(signal.SIGKILL)
+    go.touch()
+    until(lambda: not books.spool.processes(), "it to end")
+    folder = books.spool.jobs / "failing"
+    if array:  # an hour passes
+        entry = tasks.read(str(folder / ".qm/tasks.jsonl"))[5]
+        tasks.append(str(folder / ".qm/tasks.jsonl"), [entry._replace(wall_end=0.5)])
+    else:
+        (folder / ".qm/job.json").write_text(json.dumps({**books.spool.record(folder), "wall_end": 0.5}))
+    _last_life(books, nursery)
+    books.check(processors=2)
 
 
 def test_a_daemon_with_the_pid_of_one_that_was_killed_while_it_tried_the_folders_starts(books: Books) -> None:

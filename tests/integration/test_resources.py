@@ -165,6 +165,24 @@ def test_a_job_over_its_memory_is_ended_and_the_numbers_are_told(any_spool: Test
     assert not any_spool.processes()
 
 
+def test_a_job_that_the_kernel_ended_for_want_of_memory_is_recognised_without_a_group_of_ours(spool: TestSpool) -> None:
+    """The kernel's OOM killer, made to strike by a control group that the job enters by itself."""
+    group = Path("/sys/fs/cgroup/memory") / f"test-{os.getpid()}-{spool.root.parent.name[-20:]}"
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(50 << 20))
+    except OSError:
+        pytest.skip("no memory control group can be made here")
+    try:
+        drop(spool, "starved", f"open('{group}/cgroup.procs', 'w').write('0')\n" + HOG, 300)
+        record = spool.record(spool.wait_for("starved", spool.lost))
+    finally:
+        until(lambda: not (group / "cgroup.procs").read_text(), "the group to be empty")
+        group.rmdir()
+    assert (record["state"], record["exit_status"]) == ("out_of_memory", 137)
+    assert "presumably ended by the kernel" in record["reason"]
+
+
 def test_a_job_within_its_memory_is_left_alone(any_spool: TestSpool) -> None:
     drop(any_spool, "modest", HOG.replace("300)", "1.5)"), 30, mem="200M")
     assert any_spool.record(any_spool.wait_for("modest"))["state"] == "done"
