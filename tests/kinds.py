@@ -60,3 +60,12 @@ STUBBORN = Kind(
 )
 ALL_TOO_LONG = Kind("sleep 60", "timeout", None, {1: ("timeout",), 2: ("timeout",)}, {"array": "1-2", "wall_time": 0.7})
 ONE_TASK_TOO_LONG = Kind("sleep 60", "timeout", None, {5: ("timeout",)}, {"array": "5", "wall_time": 0.7})
+
+# --- what a queue is fed with ------------------------------------------------------------------------------------
+
+SHORT = (ZERO, THREE, A_WHILE, A_WHILE_AND_NINE, KILLED_BY_ITSELF, LEAVES_ONE, LEAVES_ANOTHER_SESSION)
+ELSE = (
+    *(LONG, LONG_AND_FIVE, TOO_LONG, TWICE_TOO_LONG),
+    *(ALWAYS_FAILS, FAILS_ONCE, AT_ONCE_AGAIN, DEFERS_TWICE, DEFERS_AND_FAILS),
+    *(ALL_WELL, ONE_BAD, STUBBORN, ALL_TOO_LONG),
+)

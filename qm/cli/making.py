@@ -45,6 +45,7 @@ def job_script(info: str, chosen: Mapping[str, str], body: str) -> bytes:
 
     from qm.cli.common import complain
     from qm.vocabulary.jobfile import read_job_file
+    from qm.vocabulary.options import read_options
     from qm.vocabulary.text import printable
 
     keys = {"info": printable(info)}
@@ -57,6 +58,7 @@ def job_script(info: str, chosen: Mapping[str, str], body: str) -> bytes:
     for key, value in keys.items():
         if "\n" in value or "\r" in value:
             raise JobFileError(f"{key} must be one line: {value!r}")
+    read_options([("script", "true", 0), *((key, value, 0) for key, value in chosen.items())], "the command line")
     head = "".join(f"#QM {key} = {value}\n" for key, value in keys.items())
     script = os.fsencode(f"#!/bin/sh\n{head}{body}\n")
     for note in read_job_file("job.sh", script).notes:

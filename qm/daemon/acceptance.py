@@ -20,7 +20,7 @@ from qm.spool.spool import Spool
 from qm.vocabulary.config import Settings
 from qm.vocabulary.errors import Blocked, JobFileError, TryAgain
 from qm.vocabulary.jobfile import MAX_JOB_FILE, JobFile, read_job_file
-from qm.vocabulary.record import Record, Survey
+from qm.vocabulary.record import Job, Record, Survey
 from qm.vocabulary.states import Event, Place, State, after
 
 
@@ -44,10 +44,26 @@ class Acceptance:
         NoJobFile; Blocked, TryAgain, OSError: the system is in the way.
         """
         try:
-            job_file = self._read(name)
+            job_file = self._read(self._spool.paths.job(Place.QUEUE, name).dir)
             self._accept(name, tree, job_file)
         except JobFileError as err:
             self.reject(name, str(err), tree)
+
+    def read_again(self, job: Job, record: Record) -> Record:
+        """The record of an ended job with what its job file says by now: a mended one may be why it is run again.
+
+        Where there is none any more, what it said counts. JobFileError, OSError.
+        """
+        try:
+            job_file = self._read(self._spool.files(job).dir)
+        except NoJobFile:
+            return record
+        record = record._replace(job_file=job_file.name, options=job_file.options)
+        options = record.effective
+        if why := impossible(options, self._queue.limits):
+            raise JobFileError("; ".join(why))
+        notes = (*job_file.notes, *doubtful(options, self._queue.limits, record.name, time.time()))
+        return record._replace(notes=notes, nb_proc=min(options.nb_proc, self._queue.limit))
 
     def _accept(self, name: str, tree: Survey, job_file: JobFile) -> None:
         """JobFileError for what can never start."""
@@ -106,9 +122,8 @@ class Acceptance:
         job_id = given if given is not None and not self._queue.knows(given) else new_id()
         return Record(job_id, name, owner, State.ARRIVING, submitted=time.time())
 
-    def _read(self, name: str) -> JobFile:
+    def _read(self, directory: str) -> JobFile:
         """Read the first job file there is. JobFileError, NoJobFile, OSError."""
-        directory = self._spool.paths.job(Place.QUEUE, name).dir
         for candidate in self.settings.job_files:
             try:
                 data = read_regular(f"{directory}/{candidate}", MAX_JOB_FILE + 1)

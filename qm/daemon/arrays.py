@@ -145,7 +145,7 @@ class Arrays:
         paths, task = self._spool.files(entry.job), going.start.task
         log = paths.task_log(task.number)
         with contextlib.suppress(OSError):  # a full disk: what became of it stands in tasks.jsonl
-            if exit_.out_of_memory:
+            if exit_.out_of_memory and going.wanted is not Event.RUN_OUT_OF_MEMORY:
                 joblog.note(log, exit_.out_of_memory)
             joblog.finish(log, finished, code_in_words(exit_))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from qm.daemon.filing import Filing
 from qm.daemon.queue import Over, Queue
@@ -17,7 +17,7 @@ from qm.spool import history, joblog
 from qm.spool.ids import is_id
 from qm.spool.spool import Spool
 from qm.spool.view import PAST, View
-from qm.vocabulary.errors import Blocked, TryAgain
+from qm.vocabulary.errors import Blocked, RequestError, TryAgain
 from qm.vocabulary.record import Dependency, Job, Record
 from qm.vocabulary.states import ENDED, Event, Place, State, after
 
@@ -91,7 +91,7 @@ class Dependencies:
         known = {(one.name, one.any_end): one for one in record.after if one.id}
         try:
             found = [
-                known.get((name, any_end)) or self._bind(job, name, any_end)
+                known.get((name, any_end)) or self._bind(record, job.folder, name, any_end)
                 for name, any_end in map(_parsed, record.effective.after)
             ]
             found = [one if one.met else self._looked_up(one) for one in found]
@@ -105,16 +105,15 @@ class Dependencies:
                 self._unbound.setdefault(one.name, set()).add(record.id)
         return self._keep(job, tuple(found))
 
-    def _bind(self, job: Job, name: str, any_end: bool) -> Dependency:
+    def _bind(self, own: Record, folder: str, name: str, any_end: bool) -> Dependency:
         """An id, else the newest live job submitted under that name, else the newest ended one."""
-        own = job.record
         others = [other for other in self._queue.named(name) if other.record.id != own.id]
         live = self._queue.live(name) or max(others, key=lambda other: other.record.submitted, default=None)
         if live is not None:
             if circle := self._circle(live.record.id, own):
                 raise _Impossible(Event.REJECT, f"after makes a circle: {' after '.join([own.name, *circle])}")
             return Dependency(name, live.record.id, any_end)
-        if name in self._reception or (name != job.folder and self._spool.is_there(Place.QUEUE, name)):
+        if name in self._reception or (name != folder and self._spool.is_there(Place.QUEUE, name)):
             return Dependency(name, "", any_end)  # it is just being copied in
         past = [other for other in self._ended_jobs(name) if other.record.id not in ("", own.id)]
         if past:
@@ -181,6 +180,14 @@ class Dependencies:
                 return job.record.state if job.record.state in ENDED else done
         end = history.find(self._spool.paths.history, one.id)
         return end.state if end is not None else None
+
+    def check(self, record: Record, names: Iterable[str]) -> None:
+        """May this job wait for these? RequestError if it would wait for itself."""
+        for name, any_end in map(_parsed, names):
+            try:
+                self._bind(record, record.name, name, any_end)
+            except _Impossible as err:
+                raise RequestError(str(err)) from err
 
     # --- who ended -----------------------------------------------------------------------------------------
 

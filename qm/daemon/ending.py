@@ -98,7 +98,7 @@ class Ending:
         state = after(record.state, verdict.event)
         record = self._ended_record(record, state, verdict, exit_, one.finished)
         entry.job = entry.job._replace(record=record)
-        if exit_.out_of_memory and state not in (State.DONE, State.KILLED):
+        if exit_.out_of_memory and wanted is not Event.RUN_OUT_OF_MEMORY:
             self._note(entry, exit_.out_of_memory)
         if state in ENDED:
             self._filing.file(entry.job, code_in_words(exit_), entry.gone)
@@ -229,11 +229,11 @@ class Ending:
             self.end_run(entry, going, Event.RUN_OUT_OF_MEMORY, why)
         going.pulse = pulse_after(going.pulse, seen.usage, now)
         why = zombie(going.pulse, now, options)
-        if bool(why) != going.flagged:
-            going.flagged = bool(why)
-            self._flag(entry, going, why)
         if why and options.zombie_kill:
             self.end_run(entry, going, Event.KILL, why)
+        elif bool(why) != going.flagged:
+            going.flagged = bool(why)
+            self._flag(entry, going, why)
 
     def _flag(self, entry: Active, going: Going, why: str) -> None:
         """Say in the record, or in tasks.jsonl, that a run seems dead, or (with "") that it lives after all."""

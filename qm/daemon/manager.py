@@ -66,7 +66,15 @@ class Manager:
         )
         self._dependencies = Dependencies(spool, self._queue, self._reception, self._filing, log)
         self._verbs = Verbs(
-            spool, self._queue, self._reception, self._filing, self._arrays, self._ending, launcher, log
+            spool,
+            self._queue,
+            self._reception,
+            self._filing,
+            self._arrays,
+            self._ending,
+            self._dependencies,
+            launcher,
+            log,
         )
         self._take_over = TakeOver(
             spool, self._queue, self._reception, self._filing, self._arrays, self._ending, launcher, log

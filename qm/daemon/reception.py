@@ -47,6 +47,10 @@ class Reception:
         """Take new settings."""
         self._settings = self._acceptance.settings = settings
 
+    def read_again(self, job: Job, record: Record) -> Record:
+        """The record with what the job file of an ended job says by now. JobFileError, OSError."""
+        return self._acceptance.read_again(job, record)
+
     def __len__(self) -> int:
         return len(self._arrivals)
 

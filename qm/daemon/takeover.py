@@ -22,6 +22,7 @@ from qm.spool.files import exists, explained, numbered, read_regular
 from qm.spool.ids import new_id
 from qm.spool.spool import Spool
 from qm.vocabulary.errors import Blocked, TryAgain
+from qm.vocabulary.options import Options
 from qm.vocabulary.record import Job, Record, Task
 from qm.vocabulary.states import ENDED, Event, Place, State, after
 
@@ -150,7 +151,8 @@ class TakeOver:
     def _made_up_record(self, folder: str) -> Record:
         """A folder in QM_Jobs without a record that can be read: its start marks tell what is known.
 
-        What it was to run is not known, so it is never begun again: it is watched to its end, or lost.
+        What it was to run is not known, so it is never begun again, not even after exit status 75: it is watched to
+        its end, or lost.
         """
         paths = self._spool.paths.job(Place.JOBS, folder)
         attempts = [0]
@@ -165,7 +167,8 @@ class TakeOver:
         owner = self._spool.owner(Place.JOBS, folder)
         began = os.lstat(paths.dir).st_ctime
         self._log.warning("%s in %s has no record that can be read", folder, Place.JOBS)
-        return Record(job_id, folder, owner, State.RUNNING, began, started=began, attempt=max(attempts) or 1)
+        options, attempt = Options(defer_max=0.0), max(attempts) or 1
+        return Record(job_id, folder, owner, State.RUNNING, began, started=began, attempt=attempt, options=options)
 
     # --- QM_qJobs ------------------------------------------------------------------------------------------
 

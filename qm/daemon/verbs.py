@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from qm.daemon.arrays import Arrays
+from qm.daemon.dependencies import Dependencies
 from qm.daemon.ending import Ending
 from qm.daemon.filing import Filing
 from qm.daemon.pausing import Pausing
@@ -49,6 +50,7 @@ class Verbs:
         filing: Filing,
         arrays: Arrays,
         ending: Ending,
+        dependencies: Dependencies,
         launcher: Launcher,
         log: logging.Logger,
     ) -> None:
@@ -58,6 +60,7 @@ class Verbs:
         self._filing = filing
         self._arrays = arrays
         self._ending = ending
+        self._dependencies = dependencies
         self._pausing = Pausing(queue, filing, arrays, launcher, log)
         self._log = log
         self._view = View(spool.paths.root)
@@ -201,7 +204,10 @@ class Verbs:
 
     def _change(self, job: Job, event: Event, word: str) -> str:
         state = after(self._state(job), event)
-        changed = job._replace(record=job.record._replace(state=state, reason=""))
+        record = job.record._replace(state=state, reason="")
+        if job.record.state is State.DEFERRED:  # who holds and releases it does not want it to wait on
+            record = record._replace(not_before=None)
+        changed = job._replace(record=record)
         self._spool.save(changed)
         self._queue.wait(changed)
         return f"{job.record.name} ({job.record.id}): {word}"
@@ -246,6 +252,11 @@ class Verbs:
             unread = self._spool.record(job.place, job.folder) is None  # QM 0.4's
             if unread:
                 self._spool.adopt(job)
+            elif job.record.state is not State.INVALID:
+                try:
+                    record = self._reception.read_again(job, record)
+                except JobFileError as err:
+                    raise RequestError(str(err)) from err
             record = self._arrays.forget_failures(job._replace(record=record)).record
             back = self._spool.requeue(job._replace(record=record._replace(tree=Survey())))
             if unread or job.record.state is State.INVALID:
@@ -278,10 +289,13 @@ class Verbs:
         if why := impossible(options, self._queue.limits):
             raise RequestError("; ".join(why))
         record = job.record._replace(overrides=overrides, nb_proc=min(options.nb_proc, self._queue.limit))
+        if "hold" in request.args and options.hold is not (record.state is State.HELD):
+            record = record._replace(state=after(record.state, Event.HOLD if options.hold else Event.RELEASE))
         if "begin" in request.args:  # also instead of the time that a deferred one would wait
             state = after(record.state, Event.DUE) if record.state is State.DEFERRED else record.state
             record = record._replace(state=state, not_before=begin_at(options.begin, time.time()))
         if "after" in request.args:
+            self._dependencies.check(record, options.after)
             record = record._replace(after=())
         changed = job._replace(record=record)
         self._spool.save(changed)

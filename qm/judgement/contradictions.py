@@ -27,7 +27,9 @@ def doubtful(options: Options, limits: Limits, name: str, now: float) -> list[st
     if begin is not None and begin < now:
         found.append(f"begin = {options.begin} is in the past: it may start at once")
     if name in {kind_and_name.removeprefix("afterany:") for kind_and_name in options.after}:
-        found.append(f"after = {name} is its own name: it waits for an earlier job of that name")
+        found.append(
+            f"after = {name} is its own name: it waits for an earlier job of that name, and is invalid without one"
+        )
     if options.group and options.max_parallel is None and options.group not in limits.groups:
         found.append(
             f"group {options.group} has no limit; max_parallel, or [Group {options.group}] in QMserv.cfg, sets one"

@@ -96,7 +96,10 @@ def why_waiting(situation: Situation, jobs: Iterable[Waiting]) -> list[str]:
 
 
 class _Explainer:
-    """Goes through the waiting jobs in order; `ahead` are those so far that wait for nothing but room."""
+    """Goes through the waiting jobs in order.
+
+    `ahead` are those so far that wait for nothing but room; `kept_for` is the first of them, if it has none.
+    """
 
     def __init__(self, situation: Situation) -> None:
         self.situation = situation
@@ -106,6 +109,7 @@ class _Explainer:
         self.groups = Counter(one.group for one in situation.running if one.group)
         self.full: set[str] = set()
         self.ahead = 0
+        self.kept_for = ""
         self.for_all = self._for_all(busy=used.processors > 0)
 
     def _for_all(self, busy: bool) -> list[str]:
@@ -127,8 +131,13 @@ class _Explainer:
         room = self.for_all or self._room(job.need, first=not own and not self.ahead)
         if own:
             return "; ".join(room + own)
+        fits = not room
         if not self.for_all and self.ahead:
             room = [*room, f"{self.ahead} job{'s' if self.ahead > 1 else ''} before it"]
+            if fits and self.kept_for and self.free.processors:
+                room.append(f"what is free is kept for `{self.kept_for}`")
+        elif not fits:
+            self.kept_for = job.name
         self.ahead += 1
         return "; ".join(room) or "starts next"
 

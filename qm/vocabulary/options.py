@@ -147,12 +147,17 @@ def read_options(given: Iterable[Given], file: str) -> tuple[Options, tuple[str,
 
 
 def with_overrides(options: Options, overrides: Mapping[str, str]) -> Options:
-    """The options under what `qm set key=value` said. JobFileError for an unknown key or a wrong value."""
+    """The options under what `qm set key=value` said; `key=` sets its default.
+
+    JobFileError for an unknown key or a wrong value.
+    """
     found: dict[str, Any] = {}
     env = dict(options.env)
     for key, value in overrides.items():
         name = _canonical(key)
-        if name in _BY_NAME:
+        if name in _BY_NAME and name != "script" and not value.strip():
+            found[name] = getattr(_DEFAULTS, name)  # `key=` takes it back to what it is without it
+        elif name in _BY_NAME:
             found[name] = _read(_BY_NAME[name], value, "set")
         elif key[:4].lower() == _ENV and len(key) > 4:
             env[key[4:]] = _variable(key, value, "set")
@@ -176,6 +181,8 @@ def _read(key: Key, value: str, where: str) -> Any:
     try:
         if not _is_text(value):
             raise ValueError("text without NUL characters and halves of characters")
+        if key.default in ("none", "any") and value.strip().lower() == key.default:
+            return getattr(_DEFAULTS, key.name)
         return key.read(value)
     except ValueError as err:
         raise JobFileError(f"{where}: {key.name} = {shortened(value)} is not understood; accepted: {err}") from err

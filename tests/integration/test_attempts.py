@@ -219,3 +219,45 @@ def test_set_changes_when_a_job_begins(spool: TestSpool) -> None:
     until(lambda: (spool.queue / "later/.qm/job.json").exists(), "it to be accepted")
     spool.qm("set", "later", "begin=now")
     spool.wait_for("later", spool.done)
+
+
+# --- set, hold and retry -------------------------------------------------------------------------------------
+
+
+def test_set_can_take_a_key_back_to_its_default(spool: TestSpool) -> None:
+    spool.drop("job", "exit 0", hold="yes", wall_time="1h", mem="1G", after="nobody", begin="2099-01-31", retry_on=3)
+    until(lambda: (spool.queue / "job/.qm/job.json").exists(), "it to be accepted")
+    spool.qm("set", "job", "wall_time=none", "mem=", "after=none", "begin=", "retry_on=any", "hold=no")
+    record = spool.record(spool.wait_for("job", spool.done))
+    assert "after" not in record, "it waited for nobody"
+
+
+def test_set_hold_holds_a_job_and_lets_it_go(spool: TestSpool) -> None:
+    spool.drop("job", "exit 0", begin="2099-01-31")
+    until(lambda: (spool.queue / "job/.qm/job.json").exists(), "it to be accepted")
+    spool.qm("set", "job", "hold=yes", "begin=now")
+    assert spool.record(spool.queue / "job")["state"] == "held"
+    spool.qm("set", "job", "hold=no")
+    spool.wait_for("job", spool.done)
+
+
+def test_a_deferred_job_that_is_held_runs_when_it_is_released(spool: TestSpool) -> None:
+    spool.drop("failing", "[ $QM_ATTEMPT = 2 ]", attempts=2, error_time=3600)
+    until(lambda: (spool.queue / "failing" / "process.log").exists(), "it to wait again")
+    spool.qm("hold", "failing")
+    assert spool.record(spool.queue / "failing")["state"] == "held"
+    spool.qm("release", "failing")
+    spool.wait_for("failing", spool.done)
+
+
+def test_retry_reads_the_job_file_again(spool: TestSpool) -> None:
+    spool.drop("broken", "exit 3", info="first")
+    folder = spool.wait_for("broken", spool.lost)
+    job_file = folder / "proc_config.cfg"
+    job_file.write_text("[QMOptions]\nscript : nb_proc\nnb_proc : twelve\n")
+    refused = spool.qm("retry", "broken", check=False)
+    assert refused.returncode == 1 and "nb_proc" in refused.stderr and folder.exists()
+    job_file.write_text("[QMOptions]\nscript : echo mended\nnb_proc : 2\n")
+    spool.qm("retry", "broken")
+    record = spool.record(spool.wait_for("broken", spool.done))
+    assert (record["nb_proc"], record["options"]["script"]) == (2, "echo mended")

@@ -22,32 +22,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from accounts import Books, Job, Kind
+from accounts import Books, Kind
 from harness import PATIENCE, TestSpool, lines_of, until
 from kinds import (
-    A_WHILE,
-    A_WHILE_AND_NINE,
-    ALL_TOO_LONG,
-    ALL_WELL,
     ALWAYS_FAILS,
-    AT_ONCE_AGAIN,
-    DEFERS_AND_FAILS,
     DEFERS_TWICE,
-    FAILS_ONCE,
     KILLED_BY_ITSELF,
-    LEAVES_ANOTHER_SESSION,
     LEAVES_BOTH,
-    LEAVES_ONE,
-    LONG,
-    LONG_AND_FIVE,
     ONE_BAD,
     ONE_TASK_TOO_LONG,
     STUBBORN,
     THREE,
     TOO_LONG,
-    TWICE_TOO_LONG,
     ZERO,
 )
+from life import Life
 from nursery import TESTS, Nursery
 
 from qm.launchers.shim import NOT_BEGUN, shim_words
@@ -256,77 +245,9 @@ def test_a_daemon_with_the_pid_of_one_that_was_killed_while_it_tried_the_folders
 
 # --- at random moments ---------------------------------------------------------------------------------------
 
-SHORT = (ZERO, THREE, A_WHILE, A_WHILE_AND_NINE, KILLED_BY_ITSELF, LEAVES_ONE, LEAVES_ANOTHER_SESSION)
-ELSE = (
-    *(LONG, LONG_AND_FIVE, TOO_LONG, TWICE_TOO_LONG),
-    *(ALWAYS_FAILS, FAILS_ONCE, AT_ONCE_AGAIN, DEFERS_TWICE, DEFERS_AND_FAILS),
-    *(ALL_WELL, ONE_BAD, STUBBORN, ALL_TOO_LONG),
-)
-
-
-COMMON = [step for step in STEPS if step.startswith(("accept", "claim", "start", "end", "file", "request"))]
-"""The steps that almost every life of a daemon takes; the others are taken when others have died at these."""
-UNDONE_BY = {"hold": "release", "pause": "resume"}
-
-
-class Life:
-    """What goes on around the daemon while it is killed again and again."""
-
-    def __init__(self, books: Books, chance: random.Random) -> None:
-        self.books = books
-        self.chance = chance
-        self.stopped: list[tuple[str, str]] = []
-
-    def feed(self) -> None:
-        """A few new jobs, and now and then a request."""
-        for _ in range(self.chance.choice((0, 1, 1, 2, 3))):
-            self._submit()
-        if self.books.jobs and self.chance.random() < 0.3:
-            self._ask()
-
-    def _submit(self) -> None:
-        """A new job; some wait for one that is there, or for one that comes just behind them, some are in a group."""
-        names = list(self.books.jobs)
-        name = f"job-{len(names)}"
-        keys: dict[str, object] = {}
-        luck = self.chance.random()
-        if luck < 0.1 and names:
-            keys = {"after": self.chance.choice(names[-8:])}
-        elif luck < 0.15:
-            self._submit_one(name, {"after": f"job-{len(names) + 1}"})
-            name = f"job-{len(names) + 1}"
-        elif luck < 0.3:
-            keys = {"group": "pair", "max_parallel": 2}
-        self._submit_one(name, keys)
-
-    def _submit_one(self, name: str, keys: dict[str, object]) -> None:
-        kind = self.chance.choice(ELSE if self.chance.random() < 0.3 else SHORT)
-        self.books.submit(name, kind, "cp" if self.chance.random() < 0.25 else "rename", **keys)
-
-    def _ask(self) -> None:
-        verb = self.chance.choice(("kill", "hold", "release", "pause", "resume", "retry"))
-        names = list(self.books.jobs)
-        job = self.books.jobs[self.chance.choice(names if verb == "retry" else names[-6:])]
-        if verb == "kill" and not job.retries:
-            job.ends["killed"] = None
-            job.kills.append(self.books.ask("kill", job.name))
-        elif verb == "retry" and not job.kills and _runs_are_known(job):
-            job.retries.append(self.books.ask("retry", job.name))
-        elif verb in UNDONE_BY:
-            self.stopped.append((UNDONE_BY[verb], job.name))
-            self.books.ask(verb, job.name)
-        elif verb in UNDONE_BY.values():
-            self.books.ask(verb, job.name)
-
-    def undo(self) -> None:
-        """Nothing shall wait for ever."""
-        for verb, name in self.stopped:
-            self.books.ask(verb, name)
-
-
-def _runs_are_known(job: Job) -> bool:
-    """Would it run as often once more? Not if it may be retried while it waits for its next attempt, or for others."""
-    return not job.after and (job.is_array or len(job.runs[None]) == 1)
+STARTS = ("accept", "claim", "start", "task", "end", "again", "file", "request")
+COMMON = [step for step in STEPS if step.startswith(STARTS)]
+"""The steps that most lives of a daemon take; the others are taken when others have died at these."""
 
 
 def _one_life(nursery: Nursery, books: Books, chance: random.Random, feed: Callable[[], None]) -> bool:
@@ -334,8 +255,8 @@ def _one_life(nursery: Nursery, books: Books, chance: random.Random, feed: Calla
     step = chance.choice(COMMON) if chance.random() < 0.4 else ""
     if step:
         feed()
-    nursery.start(books.spool.config, step, chance.choice((1, 1, 2, 4)))
-    until_killed = 0.6 if step else chance.uniform(0, 0.4 if chance.random() < 0.6 else 0.06)
+    nursery.start(books.spool.config, step, chance.choice((1, 1, 1, 2, 4)))
+    until_killed = 1.0 if step else chance.uniform(0, 0.4 if chance.random() < 0.6 else 0.06)
     fed_at = chance.uniform(0, until_killed)
     begun = time.monotonic()
     status = nursery.died(fed_at)

@@ -27,7 +27,7 @@ def accepted(spool: TestSpool, name: str) -> dict[str, Any]:
 
 def bound(spool: TestSpool, name: str) -> list[dict[str, Any]]:
     """What a waiting job waits for, as soon as it is known."""
-    return until(lambda: accepted(spool, name)["after"], f"{name} to know what it waits for")
+    return until(lambda: accepted(spool, name).get("after"), f"{name} to know what it waits for")
 
 
 # --- after ---------------------------------------------------------------------------------------------------
@@ -227,3 +227,15 @@ def test_a_lower_limit_of_a_group_is_taken_over_with_the_settings(make_spool: Ma
     until(lambda: "group `io`" in job_of(spool, "io1")["reason"], "the second to wait")
     go.touch()
     spool.wait_for("io1", spool.done)
+
+
+def test_set_refuses_what_would_make_a_circle_and_leaves_all_as_it_was(spool: TestSpool) -> None:
+    spool.drop("first", "exit 0", hold="yes")
+    spool.drop("second", "exit 0", after="first")
+    bound(spool, "second")
+    refused = spool.qm("set", "first", "after=second", check=False)
+    assert refused.returncode == 1 and "circle: first after second after first" in refused.stderr
+    refused = spool.qm("set", "first", "after=first", check=False)
+    assert refused.returncode == 1 and "wait for itself" in refused.stderr
+    spool.qm("release", "first")
+    spool.wait_for("second", spool.done)

@@ -98,8 +98,8 @@ def test_an_array_that_destroys_its_own_hidden_folder_keeps_no_other_job_from_st
 ) -> None:
     spool = make_spool(MaxNbProcessors=1)
     spool.start()
-    spool.drop("harm", harm, array="0-3", priority=5)
-    spool.wait_running("harm")
+    spool.drop("harm", f"sleep 0.2; {harm}", array="0-3", priority=5)
+    until(lambda: (spool.jobs / "harm").exists(), "the array to start")
     spool.drop("other", "exit 0")
     spool.wait_for("other", spool.done)
     spool.wait_for("harm")
@@ -183,6 +183,18 @@ def test_a_job_that_cannot_be_skipped_now_stops_nobody(make_spool: MakeSpool) ->
     assert spool.log().count("cannot be filed yet") < 20
     shutil.rmtree(folder / ".qm/job.json")
     assert spool.record(spool.wait_for("second", spool.lost))["state"] == "skipped"
+
+
+def test_a_job_whose_record_is_lost_is_not_begun_again_as_another(make_spool: MakeSpool) -> None:
+    spool = make_spool()
+    spool.start()
+    spool.drop("job", "until [ -e go ]; do sleep 0.05; done; exit 75", defer_time=0.1)
+    folder = spool.wait_running("job")
+    spool.stop(signal.SIGKILL)
+    (folder / ".qm/job.json").write_text("lost")
+    (folder / "go").touch()
+    spool.start()
+    assert spool.record(spool.wait_for("job"))["state"] == "inactive"
 
 
 # --- daemons that die ----------------------------------------------------------------------------------------

@@ -216,3 +216,11 @@ def test_a_paused_job_has_no_processors_but_keeps_the_rest() -> None:
 def test_an_array_has_as_much_as_its_running_tasks() -> None:
     occupied = occupied_of(record(Options(array="0-99"), State.RUNNING, Tasks(100, 61, 2, 3)))
     assert occupied == [Occupied(Need(3), 0)] * 3
+
+
+def test_a_job_that_would_fit_is_told_for_whom_the_free_processors_are_kept() -> None:
+    wide, narrow = replace(pending(4), name="wide"), replace(pending(1), name="narrow")
+    told = why(used(6), wide, narrow, narrow)
+    assert told[1] == "1 job before it; what is free is kept for `wide`"
+    assert told[2] == "2 jobs before it; what is free is kept for `wide`"
+    assert "kept" not in why(IDLE, narrow, narrow)[1], "the first starts in a moment"

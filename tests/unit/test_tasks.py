@@ -145,6 +145,7 @@ ENTRIES = st.builds(
     ticket=st.text(max_size=20),
     wall_end=TIMES,
     wall_left=st.none() | st.floats(-1e10, 1e10),
+    ending=st.sampled_from(["", *map(str, tasks.ENDING_EVENTS)]),
 )
 
 

@@ -60,17 +60,18 @@ def _check(folder: str, job_file: JobFile, there_is: Limits, root: str) -> None:
         raise JobFileError(f"{folder}: {'; '.join(why)}")
     say(f"{folder}: ok ({job_file.name}, nb_proc {options.nb_proc}, script: {options.script.splitlines()[0]})")
     name = os.path.basename(os.path.abspath(folder))
-    for note in (*job_file.notes, *doubtful(options, there_is, name, time.time()), *_not_there(options, root)):
+    for note in (*job_file.notes, *doubtful(options, there_is, name, time.time()), *_not_there(options, name, root)):
         say(f"  note: {note}")
 
 
-def _not_there(options: Options, root: str) -> Iterator[str]:
+def _not_there(options: Options, name: str, root: str) -> Iterator[str]:
     """Jobs that it would wait for, but that nobody knows."""
     from qm.spool.view import View
     from qm.vocabulary.errors import NoSuchJob
 
-    for other in options.after if root else ():
+    others = [other.removeprefix("afterany:") for other in options.after]
+    for other in [other for other in others if other != name] if root else ():
         try:
-            View(root).find(other.removeprefix("afterany:"))
+            View(root).find(other)
         except NoSuchJob:
             yield f"after = {other}: there is no such job yet; it would wait until there is"

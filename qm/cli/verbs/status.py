@@ -119,7 +119,7 @@ def running_table(jobs: list[JobView]) -> list[str]:
                 done_text(job),
                 remaining_text(job, now),
                 job.owner,
-                job.info,
+                job.reason or job.info,
             )
         )
     headers = ("RUNNING", "ID", "STATE", "PROC", "ELAPSED", "DONE", "LEFT", "OWNER", "INFO")
