@@ -9,6 +9,7 @@ An empty STEP never comes: that daemon lives until somebody else ends it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -45,7 +46,11 @@ def nursery() -> None:
     """Fork a daemon for each line; each is a session leader, like one that was started from a service manager."""
     import qm.daemon.logbook
     import qm.daemon.manager
-    import qm.launchers.local  # noqa: F401  (what every daemon needs, imported once)
+    import qm.launchers.local
+    import qm.spool.settings  # noqa: F401  (what every daemon needs, imported once)
+
+    with contextlib.suppress(ImportError):
+        import inotify_simple  # noqa: F401
 
     for line in sys.stdin:
         config, name, occurrence = line.rstrip("\n").split("\t")

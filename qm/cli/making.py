@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from qm.vocabulary.errors import JobFileError
+
+if TYPE_CHECKING:
+    from qm.spool.view import View
+    from qm.vocabulary.config import Settings
 
 SHORT = {"nb_proc": ("-n", "--nb-proc"), "mem": ("--mem",), "priority": ("--priority",), "info": ("--info",)}
 """Keys with an option of their own; every other key goes by `-o key=value`."""
@@ -64,6 +69,22 @@ def job_script(info: str, chosen: Mapping[str, str], body: str) -> bytes:
     for note in read_job_file("job.sh", script).notes:
         complain(note)
     return script
+
+
+def refuse_impossible(settings: Settings, view: View, chosen: Mapping[str, str]) -> None:
+    """JobFileError for more memory or GPUs than this machine has for jobs, if it is this one that will run them."""
+    import socket
+
+    from qm.judgement.contradictions import impossible
+    from qm.spool.machine import limits
+    from qm.vocabulary.options import Options, with_overrides
+
+    asked = {key: chosen[key] for key in ("mem", "gpus") if key in chosen}
+    holder = view.daemon() if asked else None
+    if holder is not None and holder.host == socket.gethostname():
+        options = with_overrides(Options(script="true"), asked)
+        if why := impossible(options, limits(settings)):
+            raise JobFileError("; ".join(why))
 
 
 def own_environment() -> dict[bytes, bytes]:

@@ -29,6 +29,7 @@ from qm.launchers.base import Launcher
 from qm.spool import requests
 from qm.spool.events import Inotify, News, open_events
 from qm.spool.lock import Lock
+from qm.spool.machine import doubts
 from qm.spool.spool import Spool
 from qm.vocabulary.config import Settings
 from qm.vocabulary.errors import ConfigError, QMError, TryAgain
@@ -116,13 +117,23 @@ class Manager:
         self._watch()
         self._take_over.run()
         self.log.info(
-            "serving %s: %d processors, %d jobs waiting, %d active, %s",
+            "serving %s: %s, %d jobs waiting, %d active, %s",
             self._spool.paths.root,
-            self._queue.limit,
+            self._room(),
             len(self._queue.waiting),
             len(self._queue.active),
             "file events" if self._events is not None else f"a look every {self.settings.poll_interval:g} s",
         )
+
+    def _room(self) -> str:
+        """What jobs are given of this machine, in words; warns of what it does not have."""
+        for doubt in doubts(self.settings):
+            self.log.warning("%s", doubt)
+        processors = self._queue.limit
+        if self._queue.binds:
+            return f"{processors} processors (each job has its own)"
+        why = "there are fewer than that" if self.settings.limit_processors else "Limit_Processors is none"
+        return f"{processors} processors (shared: {why})"
 
     def _turn(self) -> float:
         """One wake-up; returns until when nothing is due (monotonic)."""
@@ -267,7 +278,7 @@ class Manager:
         self._launcher.kill_grace = settings.kill_grace
         self._spool.failed_to = Place.DONE if settings.failed_jobs == "done" else Place.LOST
         self.log.setLevel(logging.DEBUG if settings.debug else logging.INFO)
-        self.log.info("the settings were read again: %s, %d processors", settings.file, self._queue.limit)
+        self.log.info("the settings were read again: %s, %s", settings.file, self._room())
 
     def _keep_hold(self) -> None:
         """Somebody may have deleted `.qm/`, or one of the folders, under us."""

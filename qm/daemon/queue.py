@@ -19,7 +19,7 @@ from qm.judgement.delays import longest_wait
 from qm.judgement.limits import Pulse
 from qm.judgement.processors import choose
 from qm.judgement.reasons import group_of
-from qm.judgement.waiting import Need, Occupied, Ticket, WaitingLine
+from qm.judgement.waiting import Limits, Need, Occupied, Ticket, WaitingLine
 from qm.launchers.affinity import can_pin
 from qm.launchers.base import Start
 from qm.spool import machine
@@ -103,6 +103,7 @@ class Queue:
         self._ids: dict[str, str] = {}
         self._names: dict[str, set[str]] = {}
         self._orders = 0
+        self.line = WaitingLine(Limits(1, 0))
         self.apply(settings)
 
     def apply(self, settings: Settings) -> None:
@@ -110,13 +111,16 @@ class Queue:
         self.limits = machine.limits(settings)
         self.gpus = machine.gpu_numbers(settings)
         self._cpus = machine.cpus() if settings.limit_processors and can_pin(self.limits.processors) else []
-        self.line = WaitingLine(self.limits, one_at_a_time=settings.launch_type == "blocking")
+        self.line.limits, self.line.one_at_a_time = self.limits, settings.launch_type == "blocking"
         for entry in self.active.values():
-            for going in sorted(entry.runs.values(), key=lambda going: going.order):
-                going.order = self.line.started()
             self.offer(entry)
         for job in sorted(self.waiting.values(), key=lambda job: job.record.submitted):
             self._stand_in_line(job)
+
+    @property
+    def binds(self) -> bool:
+        """Does each run get processors of its own?"""
+        return bool(self._cpus)
 
     @property
     def limit(self) -> int:

@@ -112,6 +112,14 @@ def max_memory(settings: Settings) -> int:
     return total - min(total // 10, MOST_RESERVE)
 
 
+def doubts(settings: Settings) -> list[str]:
+    """What the settings promise, but this machine does not have."""
+    if settings.max_memory is not None and settings.max_memory > (there := total_memory()):
+        more = f"MaxMemory {size(settings.max_memory)} is more than this machine has, {size(there)}"
+        return [f"{more}: a job that asks for more than there is would wait for ever, and hold up others"]
+    return []
+
+
 def available_memory(proc: str = "/proc") -> int:
     """Bytes that can be used now without swapping; 0 if that cannot be told."""
     if not _LINUX:

@@ -248,3 +248,23 @@ def test_the_folder_of_a_command_can_be_read_and_run_by_hand(idle: TestSpool) ->
     assert script.splitlines()[-1] == shlex.join(["echo", "it's"])
     run = subprocess.run(["sh", idle.queue / "echo" / "job.sh"], capture_output=True, text=True, check=True)
     assert run.stdout == "it's\n"
+
+
+def test_a_command_that_asks_for_more_than_the_machine_has_is_refused_where_it_would_run(
+    make_spool: MakeSpool,
+) -> None:
+    spool = make_spool(MaxMemory="1G", MaxGPUs=1)
+    queued = spool.qm("submit", "--mem", "2G", "--", "true")
+    assert queued.returncode == 0, "nobody knows who will run it"
+    spool.start()
+    spool.wait_for("true", spool.lost)
+    for words in (["submit", "--mem", "2G", "--", "true"], ["sweep", "echo {slice}", "--slice", "0:3", "-o", "gpus=2"]):
+        refused = spool.qm(*words, check=False)
+        assert refused.returncode == 1 and "is more than Max" in refused.stderr
+    assert spool.qm("submit", "--mem", "1G", "--", "true").returncode == 0
+
+
+def test_a_wrong_option_is_told_as_one_of_the_command_line(spool: TestSpool) -> None:
+    refused = spool.qm("submit", "--mem", "lots", "--", "true", check=False)
+    assert refused.returncode == 1
+    assert "the command line: mem = 'lots' is not understood" in refused.stderr

@@ -256,7 +256,7 @@ def _one_life(nursery: Nursery, books: Books, chance: random.Random, feed: Calla
     if step:
         feed()
     nursery.start(books.spool.config, step, chance.choice((1, 1, 1, 2, 4)))
-    until_killed = 1.0 if step else chance.uniform(0, 0.4 if chance.random() < 0.6 else 0.06)
+    until_killed = 0.6 if step else chance.uniform(0, 0.45 if chance.random() < 0.6 else 0.2)
     fed_at = chance.uniform(0, until_killed)
     begun = time.monotonic()
     status = nursery.died(fed_at)

@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from qm.cli.making import add_job_options, chosen_options, command_name, job_script, own_environment, without_value
+from qm.cli.making import (
+    add_job_options,
+    chosen_options,
+    command_name,
+    job_script,
+    own_environment,
+    refuse_impossible,
+    without_value,
+)
 from qm.vocabulary.errors import EX_DONE, JobFileError
 
 if TYPE_CHECKING:
@@ -36,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     """Queue it and print `name id`, one line a job."""
     from qm.cli.common import complain, open_spool
     from qm.cli.main import usage_error
+    from qm.spool.submission import submit_script
 
     if (args.command is None) == (not args.folders):
         return usage_error("give job folders, or `--` and a command (`qm submit -h`)")
@@ -54,7 +63,10 @@ def run(args: argparse.Namespace) -> int:
     submitted: list[Submitted] = []
     try:
         if args.command is not None:
-            submitted.append(_submit_command(args, chosen, view))
+            script = _script(args, chosen)
+            refuse_impossible(settings, view, chosen)
+            name = args.name or command_name(args.command)
+            submitted.append(submit_script(view.paths, name, script, own_environment()))
         else:
             submitted.extend(_submit_folders(args, settings.job_files, view))
     finally:  # of several folders, those that are queued are told, whatever happened to the next
@@ -93,13 +105,10 @@ def _submit_folders(args: argparse.Namespace, names: tuple[str, ...], view: View
         yield submit_folder(view.paths, folder, args.name, args.move)
 
 
-def _submit_command(args: argparse.Namespace, chosen: dict[str, str], view: View) -> Submitted:
-    """A job.sh that runs the command where it was submitted; its environment is kept beside it."""
+def _script(args: argparse.Namespace, chosen: dict[str, str]) -> bytes:
+    """A job.sh that runs the command where it was submitted. JobFileError for a wrong option."""
     import shlex
-
-    from qm.spool.submission import submit_script
 
     words: list[str] = args.command
     line = words[0] if len(words) == 1 else shlex.join(words)
-    script = job_script(line.strip().splitlines()[0], chosen, line)
-    return submit_script(view.paths, args.name or command_name(words), script, own_environment())
+    return job_script(line.strip().splitlines()[0], chosen, line)

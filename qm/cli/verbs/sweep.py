@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from qm.cli.making import add_job_options, chosen_options, command_name, job_script, own_environment, without_value
+from qm.cli.making import (
+    add_job_options,
+    chosen_options,
+    command_name,
+    job_script,
+    own_environment,
+    refuse_impossible,
+    without_value,
+)
 from qm.vocabulary.errors import EX_DONE
 
 if TYPE_CHECKING:
@@ -74,7 +82,8 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         _print_commands(sweep)
         return EX_DONE
-    _, view = open_spool(args)
+    settings, view = open_spool(args)
+    refuse_impossible(settings, view, chosen)
     files = {COMMANDS: _bytes(f"{command}\n" for command in sweep.commands()), SWEEP_TABLE: _bytes(_table(sweep))}
     job = submit_script(view.paths, args.name or command_name([args.template]), script, own_environment(), files)
     if args.json:
