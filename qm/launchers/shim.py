@@ -37,7 +37,7 @@ if [ "$qm_dir$qm_out$qm_err" ]; then (
     exec "$@"
 ); else "$@"; fi
 set -- $?
-until echo "$1" 2>/dev/null >"$qm_run.exit" || ! [ -e .qm/run ]; do
+until echo "$1" 2>/dev/null >"$qm_run.exit" || ! [ -d .qm/run ]; do
     [ -w .qm/run ] || chmod u+rwx .qm .qm/run 2>/dev/null || break
     sleep 1
 done
