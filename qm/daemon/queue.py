@@ -113,6 +113,8 @@ class Queue:
         self._cpus = machine.cpus() if settings.limit_processors and can_pin(self.limits.processors) else []
         self.line.limits, self.line.one_at_a_time = self.limits, settings.launch_type == "blocking"
         for entry in self.active.values():
+            if entry.job.record.id in self.line:
+                self.line.add(self._ticket(entry.job))  # its tasks may be narrower, or wider, from now on
             self.offer(entry)
         for job in sorted(self.waiting.values(), key=lambda job: job.record.submitted):
             self._stand_in_line(job)

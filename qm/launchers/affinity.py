@@ -52,10 +52,15 @@ def _threads(pid: int) -> set[int]:
 
 def _children(pid: int) -> list[int]:
     try:
-        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
-            return [int(number) for number in file.read().split()]
+        fd = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:  # gone, no such file (CONFIG_PROC_CHILDREN), no /proc
         return []
+    try:
+        return [int(number) for number in os.read(fd, 1 << 16).split()]
+    except OSError:
+        return []
+    finally:
+        os.close(fd)
 
 
 def _affinity() -> Sequence[int] | None:

@@ -115,7 +115,7 @@ class LocalLauncher:
         shim = find_shim(self.table, self._boot, paths, start)
         if shim is None:
             run.exit = read_exit(paths, run.task.label)
-            self._is_over(run)
+            self._note_end(run)
         else:
             run.pid, run.start = shim.pid, shim.start
             if self._cgroups is not None and run.mem is not None:
@@ -141,7 +141,7 @@ class LocalLauncher:
                     self._watch.drop(run)
                 if run.exit is not None:
                     self._watch.drop(run)
-                    self._is_over(run)
+                    self._note_end(run)
         ended = []
         for run in list(self._over):
             left = self._is_left_of(run)
@@ -153,12 +153,14 @@ class LocalLauncher:
             else:
                 self._over.remove(run)
                 del self._runs[run.key]
-                exit_ = replace(run.exit or Exit(None), out_of_memory=self._out_of_memory(run))
+                exit_ = run.exit or Exit(None)
+                if why := self._out_of_memory(run):
+                    exit_ = replace(exit_, out_of_memory=why)
                 self._remove_group(run)
                 ended.append(Ended(run.key, exit_))
         return ended
 
-    def _is_over(self, run: Execution) -> None:
+    def _note_end(self, run: Execution) -> None:
         run.over_at = time.monotonic()
         self._over.append(run)
 

@@ -87,13 +87,11 @@ def streams(record: Record, task: Task) -> tuple[str, str]:
     stand for id and name, too (sbatch(1)).
     """
     options = record.effective
-    number = {} if task.number is None else {"a": str(task.number)}
-    if not options.slurm:
-        output, error = (_with_names(pattern, number) for pattern in (options.output, options.error))
-        return output, error
-    names = {"j": record.id, "A": record.id, "x": options.job_name or record.name, "%": "%", **number}
-    output, error = (_with_names(pattern, names) for pattern in (options.output, options.error))
-    return output, error or output
+    names = {} if task.number is None else {"a": str(task.number)}
+    if options.slurm:
+        names |= {"j": record.id, "A": record.id, "x": options.job_name or record.name, "%": "%"}
+    output, error = _with_names(options.output, names), _with_names(options.error, names)
+    return output, error or (output if options.slurm else "")
 
 
 def stream_notes(record: Record, task: Task) -> list[str]:
@@ -104,7 +102,7 @@ def stream_notes(record: Record, task: Task) -> list[str]:
 
 
 def _with_names(pattern: str, names: Mapping[str, str]) -> str:
-    return re.sub("%(.)", lambda found: names.get(found[1], found[0]), pattern)
+    return re.sub("%(.)", lambda found: names.get(found[1], found[0]), pattern) if pattern and names else pattern
 
 
 def shim_words(
