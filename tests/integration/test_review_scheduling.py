@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -13,6 +14,9 @@ from typing import Any
 
 import pytest
 from harness import TestSpool, lines_of, until
+
+from qm.spool import tasks
+from qm.vocabulary.states import State
 
 MakeSpool = Callable[..., TestSpool]
 
@@ -234,3 +238,29 @@ def test_an_array_whose_tasks_became_wider_than_the_limit_is_narrowed(make_spool
     for number in range(3):
         (folder / f"go{number}").touch()
     assert lines_of(spool.wait_for("many", spool.done) / "ledger") == ["2", "1", "1"]
+
+
+# --- what nobody can say now ---------------------------------------------------------------------------------
+
+
+def test_tasks_that_cannot_be_looked_up_now_are_not_taken_for_new_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(path: str, flags: int = 0) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), path)
+
+    path = str(tmp_path / "tasks.jsonl")
+    tasks.append(path, [tasks.TaskEntry(1, State.DONE)])
+    monkeypatch.setattr(tasks, "open_regular", short)
+    assert tasks.read(path) == {}
+    with pytest.raises(OSError, match="open files"):
+        tasks.read(path, strict=True)
+
+
+def test_a_job_that_is_being_ended_is_not_paused(spool: TestSpool) -> None:
+    spool.drop("job", "trap '' TERM; until [ -e go ]; do sleep 0.05; done")
+    spool.wait_running("job")
+    spool.qm("kill", "job")
+    result = spool.qm("pause", "job", check=False)
+    assert result.returncode == 1 and ("being ended" in result.stderr or "killed" in result.stderr)
+    spool.wait_for("job", spool.lost)
