@@ -13,6 +13,7 @@ import time
 from qm.daemon.queue import Over, Queue
 from qm.judgement.contradictions import doubtful, impossible
 from qm.judgement.delays import begin_at
+from qm.judgement.reasons import own_hindrance
 from qm.spool import joblog
 from qm.spool.files import TRANSIENT, read_regular
 from qm.spool.ids import new_id
@@ -87,6 +88,7 @@ class Acceptance:
             notes=(*job_file.notes, *doubtful(options, self._queue.limits, name, time.time())),
             tree=tree,
         )
+        record = record._replace(reason=own_hindrance(record))
         job = self._spool.accept(name, record, again=former is not None)
         self.former.pop(name, None)
         self._queue.wait(job)

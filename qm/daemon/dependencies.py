@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from qm.daemon.filing import Filing
 from qm.daemon.queue import Over, Queue
 from qm.daemon.reception import Reception
+from qm.judgement.reasons import own_hindrance
 from qm.spool import history, joblog
 from qm.spool.ids import is_id
 from qm.spool.spool import Spool
@@ -49,16 +50,19 @@ class Dependencies:
         self._stuck: set[str] = set()
         self._past: dict[str, list[tuple[Place, str]]] | None = None
 
-    def settle(self) -> None:
-        """Take in who came and who ended since the last call. What nobody can tell now is looked up the next time."""
+    def settle(self, until: float) -> None:
+        """Take in who came and who ended since the last call, as far as it goes `until` then (monotonic).
+
+        What nobody can tell now is looked up the next time.
+        """
         self._past = None
         came, ended = self._queue.came, self._queue.ended
         try:
-            while came or ended:
-                while came:
+            while (came or ended) and time.monotonic() < until:
+                if came:
                     self._came(came[0])
                     came.popleft()
-                while ended:
+                else:
                     self._ended(ended.popleft())
         except (TryAgain, OSError) as err:
             self._log.warning("whom %s waits for cannot be looked up now: %s", came[0] if came else "a job", err)
@@ -220,7 +224,8 @@ class Dependencies:
         missing = [one.name for one in found if not one.id]
         if missing:
             self._log.warning("%s (%s) waits for jobs that are not there yet: %s", job.folder, job.record.id, missing)
-        job = job._replace(record=job.record._replace(after=found, reason=""))
+        record = job.record._replace(after=found)
+        job = job._replace(record=record._replace(reason=own_hindrance(record)))
         self._filing.save(job, "whom it waits for")
         self._queue.wait(job)
         return job

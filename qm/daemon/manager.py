@@ -35,6 +35,8 @@ from qm.vocabulary.config import Settings
 from qm.vocabulary.errors import ConfigError, QMError, TryAgain
 from qm.vocabulary.states import Place
 
+LONGEST_STEP = 0.5
+"""Seconds after which starting jobs, or finding out whom they wait for, goes on in the next turn."""
 HOUSEKEEPING_EVERY = 600.0
 """Seconds between two clean-ups of old answers."""
 
@@ -84,6 +86,7 @@ class Manager:
         self._events: Inotify | None = None
         self._selector = selectors.DefaultSelector()
         self._stopped = ""
+        self._unstarted = False
         self._hung_up = False
         self._scan_at = 0.0
         self._housekeeping_at = 0.0
@@ -154,12 +157,14 @@ class Manager:
         self._reception.look()
         if self._verbs.postponed:
             self._obey()
-        self._dependencies.settle()
+        self._dependencies.settle(time.monotonic() + LONGEST_STEP)
         wake_at = self._starting.wake()
         self._start()
         tick_at = self._launcher.tick()
         limit_at = self._ending.enforce()
-        dues = (self._reception.due(), tick_at, limit_at, wake_at, self._starting.waits_until(), self._scan_at)
+        more_at = 0.0 if self._unstarted or self._queue.came or self._queue.ended else None
+        due_at = self._reception.due()
+        dues = (due_at, tick_at, limit_at, wake_at, more_at, self._starting.waits_until(), self._scan_at)
         return min(at for at in dues if at is not None)
 
     def _news(self) -> News:
@@ -195,10 +200,14 @@ class Manager:
 
     def _start(self) -> None:
         """Paused jobs that are to go on come before new ones: these wait until no processors are missing to those."""
+        self._unstarted = False
         if not self._verbs.resume_paused():
             return
+        until = time.monotonic() + LONGEST_STEP
         while not self._stopped and not self._verbs.draining and self._starting.start_next():
-            pass
+            if time.monotonic() > until:  # whatever cannot be started may be many: others wait for us, too
+                self._unstarted = True
+                return
 
     def _is_empty(self) -> bool:
         """Nothing arrives, waits or runs. What may not begin yet does not count: see Queue.is_idle."""

@@ -27,12 +27,11 @@ class Pausing:
         self._log = log
 
     def pause(self, entry: Active) -> None:
-        """Stop everything of it where it stands."""
+        """Stop everything of it where it stands. The record says so first: a daemon that comes later stops it again."""
         record = entry.job.record
         record = record._replace(state=after(record.state, Event.PAUSE))
         now = time.monotonic()
-        for key, going in entry.runs.items():
-            self._launcher.pause(key)
+        for going in entry.runs.values():
             if going.wall_end is not None:
                 going.wall_left, going.wall_end = max(0.0, going.wall_end - now), None
             if entry.book is not None:
@@ -42,6 +41,8 @@ class Pausing:
         entry.job = entry.job._replace(record=record)
         self._queue.offer(entry)
         self._filing.save(entry.job, "that it is paused")
+        for key in entry.runs:
+            self._launcher.pause(key)
 
     def ask_to_resume(self, entry: Active) -> None:
         """It goes on as soon as there is room; the record keeps that."""
@@ -69,11 +70,13 @@ class Pausing:
         record = record._replace(state=after(record.state, Event.RESUME), ending="")
         entry.resuming = False
         entry.job = entry.job._replace(record=record)
+        before = {key: going.start.processors for key, going in entry.runs.items()}
         for going in entry.runs.values():  # those that it had may be others' by now
             going.start = going.start._replace(processors=())
         for key, going in entry.runs.items():
             self._go_on(going, record.nb_proc)
-            self._launcher.resume(key, going.start.processors)
+            unbound = self._queue.all_processors if before[key] else ()
+            self._launcher.resume(key, going.start.processors or unbound)
             facts = {"processors": going.start.processors, "wall_end": going.wall_end, "wall_left": None}
             if entry.book is not None:
                 self._arrays.change(entry, going, state=State.RUNNING, **facts)

@@ -110,6 +110,7 @@ class Queue:
         """Take new settings: everybody stands in line anew."""
         self.limits = machine.limits(settings)
         self.gpus = machine.gpu_numbers(settings)
+        self.all_processors = tuple(cpu.number for cpu in machine.cpus())
         self._cpus = machine.cpus() if settings.limit_processors and can_pin(self.limits.processors) else []
         self.line.limits, self.line.one_at_a_time = self.limits, settings.launch_type == "blocking"
         for entry in self.active.values():

@@ -40,11 +40,11 @@ class Sleepers:
     def __contains__(self, key: str) -> bool:
         return key in self._by_key
 
-    def due(self) -> list[str]:
-        """Those whose moment has come; they wait no more."""
-        found = []
+    def due(self, most: int = 1_000_000) -> list[str]:
+        """Those whose moment has come, `most` at a time; they wait no more."""
+        found: list[str] = []
         for heap, now in ((self._for_moments, self._wall()), (self._for_times, self._passing())):
-            while heap and (heap[0][0] <= now or self._by_key.get(heap[0][1]) is not heap[0]):
+            while heap and len(found) < most and (heap[0][0] <= now or self._by_key.get(heap[0][1]) is not heap[0]):
                 place = heapq.heappop(heap)
                 if self._by_key.get(place[1]) is place:
                     del self._by_key[place[1]]

@@ -31,6 +31,8 @@ from qm.vocabulary.states import Event, Place, State, after
 
 EXPLAINED = 20
 """Waiting jobs at the head of the line whose records say why they wait."""
+WOKEN = 100
+"""Jobs whose moment has come that are woken in one turn: of each the record is written."""
 
 
 class Starting:
@@ -212,7 +214,7 @@ class Starting:
 
     def wake(self) -> float | None:
         """Whose moment has come stands in line; returns when the next one's comes (monotonic)."""
-        for key in self._queue.sleepers.due():
+        for key in self._queue.sleepers.due(WOKEN):
             job = self._queue.waiting_by_id(key)
             if job is None:
                 self._arrays.due(key)

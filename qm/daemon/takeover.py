@@ -141,6 +141,8 @@ class TakeOver:
         """It is active again, and what was about to be done to it goes on."""
         record = entry.job.record
         self._queue.activate(entry)
+        for key in entry.runs if entry.paused else ():
+            self._launcher.pause(key)  # the daemon may have died before it had stopped everything
         if record.ending == Event.RESUME:
             entry.resuming = record.state is State.PAUSED
         elif record.ending in (Event.KILL, Event.RUN_OUT_OF_TIME, Event.RUN_OUT_OF_MEMORY):

@@ -95,6 +95,12 @@ def why_waiting(situation: Situation, jobs: Iterable[Waiting]) -> list[str]:
     return [explainer.reason(job) for job in jobs]
 
 
+def own_hindrance(record: Record) -> str:
+    """What keeps this job alone from starting, whom it waits for and until when, as its record says it."""
+    begins = [f"begins at {_moment(record.not_before, now=0.0)}"] if record.not_before is not None else []
+    return "; ".join([*_after(record.after), *begins])
+
+
 class _Explainer:
     """Goes through the waiting jobs in order.
 

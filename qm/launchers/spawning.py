@@ -49,6 +49,9 @@ class Spawner:
             pin_spawned(pid, start.processors)
             return pid
         except OSError as err:
+            if not start.appends:  # tried again and again, it would leave a log each time
+                with contextlib.suppress(OSError):
+                    os.unlink(paths.task_log(task.number))
             if err.errno == errno.E2BIG:
                 text = "the script or its environment is longer than the system allows; put the script into a file"
                 raise JobFileError(text) from err

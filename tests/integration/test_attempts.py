@@ -155,15 +155,17 @@ def test_wall_time_goes_on_while_the_daemon_is_down(make_spool: MakeSpool) -> No
     assert spool.record(spool.wait_for("slow", spool.lost))["state"] == "timeout"
 
 
-def test_paused_time_is_no_wall_time(spool: TestSpool) -> None:
-    spool.drop("pausing", "sleep 1.5", wall_time=30)
+def test_paused_time_is_no_wall_time(spool: TestSpool, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    spool.drop("pausing", f"until [ -e {go} ]; do sleep 0.05; done", wall_time=30)
     folder = spool.wait_running("pausing")
     spool.qm("pause", "pausing")
     paused = spool.record(folder)
-    assert "wall_end" not in paused and 25 < paused["wall_left"] <= 30
+    assert "wall_end" not in paused and 0 < paused["wall_left"] <= 30
     spool.qm("resume", "pausing")
     until(lambda: spool.record(folder)["state"] == "running", "it to go on")
     assert "wall_left" not in spool.record(folder) and "wall_end" in spool.record(folder)
+    go.touch()
     spool.wait_for("pausing", spool.done)
 
 
@@ -261,3 +263,9 @@ def test_retry_reads_the_job_file_again(spool: TestSpool) -> None:
     spool.qm("retry", "broken")
     record = spool.record(spool.wait_for("broken", spool.done))
     assert (record["nb_proc"], record["options"]["script"]) == (2, "echo mended")
+
+
+def test_the_record_of_a_job_that_may_not_begin_yet_says_when_it_may(spool: TestSpool) -> None:
+    spool.drop("later", "exit 0", begin="2099-01-31T22:00")
+    until(lambda: (spool.queue / "later/.qm/job.json").exists(), "it to be accepted")
+    assert spool.record(spool.queue / "later")["reason"] == "begins at 2099-01-31 22:00"

@@ -47,6 +47,7 @@ def test_a_job_may_come_before_the_one_it_waits_for(spool: TestSpool) -> None:
     spool.drop("second", "exit 0", after="first")
     until(lambda: "after `first`, which is not there yet" in job_of(spool, "second")["reason"], "the reason")
     assert "waits for jobs that are not there yet" in spool.log()
+    assert spool.record(spool.queue / "second")["reason"] == "after `first`, which is not there yet"
     spool.drop("first", "exit 0")
     spool.wait_for("second", spool.done)
 

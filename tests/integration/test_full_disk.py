@@ -68,7 +68,7 @@ def make_room(filler: Path) -> None:
 @pytest.fixture
 def cramped(small: Path) -> Iterator[TestSpool]:
     """A spool on the small file system, with its daemon."""
-    spool = TestSpool(small / "spool", Poll_Interval=0.1, Settle_Time=0.1)
+    spool = TestSpool(small / "spool", Poll_Interval=0.1, Settle_Time=0.1, Disk_Reserve=0)
     spool.start()
     yield spool
     spool.close()
