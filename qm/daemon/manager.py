@@ -157,7 +157,8 @@ class Manager:
         self._reception.look()
         if self._verbs.postponed:
             self._obey()
-        self._dependencies.settle(time.monotonic() + LONGEST_STEP)
+        if self._queue.came or self._queue.ended:
+            self._dependencies.settle(time.monotonic() + LONGEST_STEP)
         wake_at = self._starting.wake()
         self._start()
         tick_at = self._launcher.tick()

@@ -17,7 +17,7 @@ from qm.daemon.sleepers import Sleepers
 from qm.judgement.contradictions import impossible
 from qm.judgement.delays import longest_wait
 from qm.judgement.limits import Pulse
-from qm.judgement.processors import choose
+from qm.judgement.processors import are_alike, choose
 from qm.judgement.reasons import group_of
 from qm.judgement.waiting import Limits, Need, Occupied, Ticket, WaitingLine
 from qm.launchers.affinity import can_pin
@@ -110,8 +110,10 @@ class Queue:
         """Take new settings: everybody stands in line anew."""
         self.limits = machine.limits(settings)
         self.gpus = machine.gpu_numbers(settings)
-        self.all_processors = tuple(cpu.number for cpu in machine.cpus())
-        self._cpus = machine.cpus() if settings.limit_processors and can_pin(self.limits.processors) else []
+        cpus = machine.cpus()
+        self.all_processors = tuple(cpu.number for cpu in cpus)
+        self._alike = are_alike(cpus)
+        self._cpus = cpus if settings.limit_processors and can_pin(self.limits.processors) else []
         self.line.limits, self.line.one_at_a_time = self.limits, settings.launch_type == "blocking"
         for entry in self.active.values():
             if entry.job.record.id in self.line:
@@ -293,7 +295,11 @@ class Queue:
         if not self._cpus:
             return ()
         going = (run for entry in self.active.values() if not entry.paused for run in entry.runs.values())
-        return choose(self._cpus, {number for run in going for number in run.start.processors}, width)
+        taken = {number for run in going for number in run.start.processors}
+        if not self._alike:
+            return choose(self._cpus, taken, width)
+        free = [number for number in self.all_processors if number not in taken]
+        return tuple(free[:width]) if len(free) >= width else ()
 
     def choose_gpus(self, number: int) -> tuple[int, ...] | None:
         """The GPUs that a run gets for itself; None where there are none to hand out."""

@@ -37,6 +37,9 @@ class Sleepers:
         """It waits no more; unknown keys are no error."""
         self._by_key.pop(key, None)
 
+    def __len__(self) -> int:
+        return len(self._by_key)
+
     def __contains__(self, key: str) -> bool:
         return key in self._by_key
 

@@ -214,6 +214,8 @@ class Starting:
 
     def wake(self) -> float | None:
         """Whose moment has come stands in line; returns when the next one's comes (monotonic)."""
+        if not self._queue.sleepers:
+            return None
         for key in self._queue.sleepers.due(WOKEN):
             job = self._queue.waiting_by_id(key)
             if job is None:

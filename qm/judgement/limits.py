@@ -6,7 +6,7 @@ ACTIVE_CPU since it was last seen alive: to be asked by a poll whether something
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from qm.vocabulary.options import Options
 from qm.vocabulary.text import duration, size
@@ -15,8 +15,7 @@ ACTIVE_CPU = 0.05
 """Seconds of CPU that show that a run does something."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """A look at a run. `cpu` is seconds so far, `memory` bytes, `output` a number that changes when it writes.
 
     `limited`: the kernel keeps it below its limit by itself; `oom_kills` tells how many processes it ended for that.
@@ -29,8 +28,7 @@ class Usage:
     oom_kills: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Pulse:
+class Pulse(NamedTuple):
     """When (monotonic seconds) a run was last seen doing something, and with what CPU and output."""
 
     at: float

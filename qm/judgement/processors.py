@@ -24,6 +24,11 @@ class Cpu(NamedTuple):
     node: int
 
 
+def are_alike(cpus: Sequence[Cpu]) -> bool:
+    """Is each a core of its own, and no memory nearer to one than to another? Then any are as good as others."""
+    return len({cpu.core for cpu in cpus}) == len(cpus) and len({cpu.node for cpu in cpus}) <= 1
+
+
 def choose(cpus: Sequence[Cpu], taken: Container[int], width: int) -> tuple[int, ...]:
     """The CPUs for a job `width` wide, ascending; () when fewer are free. `cpus` are in the order of their numbers."""
     whole, second, beside = _free(cpus, taken)

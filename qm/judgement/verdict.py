@@ -14,7 +14,7 @@ The rule, written where it is applied:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from qm.judgement.delays import error_wait
 from qm.vocabulary.options import Options
@@ -31,8 +31,7 @@ NO_ATTEMPT = frozenset((State.PENDING.value, State.DEFERRED.value))
 """How the history says that a run was none that counts: a voided start, and exit status 75."""
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(NamedTuple):
     """How a run ended. `status` is the shim's word, None when it left none; `signal` ended the shim itself.
 
     `cpu_seconds` is user plus system time of all processes that were waited for, `peak_memory` the largest
@@ -48,8 +47,7 @@ class Exit:
     out_of_memory: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
+class Trial(NamedTuple):
     """What is known of the run that ended, beside its exit.
 
     `tries` is how many attempts counted before it, `deferring` for how many seconds it has been deferred in a row
@@ -63,8 +61,7 @@ class Trial:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The event that follows, the reason in words, and what the run itself was, as the history keeps it.
 
     `wait` is how many seconds later it is run again, if it is.

@@ -9,7 +9,7 @@ Where the system cannot bind, or not to these processors (taken offline, or out 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
 def can_pin(limit: int) -> bool:
@@ -18,12 +18,19 @@ def can_pin(limit: int) -> bool:
     return usable is not None and limit <= len(usable)
 
 
-def pin_spawned(pid: int, cpus: Sequence[int]) -> None:
-    """Bind a process that was spawned a moment ago, and all that it has spawned since; with no processors, nothing."""
-    if not cpus or not _bind(pid, cpus):
-        return
-    for child in _children(pid):  # from now on it hands its binding down
-        pin_spawned(child, cpus)
+def pin_spawned(pid: int, cpus: Sequence[int], has_spawned: Callable[[], bool]) -> None:
+    """Bind a process that was spawned a moment ago, and all that it has spawned since; with no processors, nothing.
+
+    `has_spawned` tells, when it is bound, whether it may have done so before: to look for its children costs 0.1 ms.
+    """
+    if cpus and _bind(pid, cpus) and has_spawned():
+        _pin_children(pid, cpus)
+
+
+def _pin_children(pid: int, cpus: Sequence[int]) -> None:
+    for child in _children(pid):
+        if _bind(child, cpus):  # from now on it hands its binding down
+            _pin_children(child, cpus)
 
 
 def pin(pid: int, cpus: Sequence[int]) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from qm.judgement.verdict import Exit
 from qm.launchers.cgroups import Cgroup
@@ -28,7 +27,6 @@ class Execution:
     exit: Exit | None = None
     kill_at: float | None = None
     over_at: float = 0.0
-    began: float = field(default_factory=time.monotonic)
     mem: int | None = None
     cgroup: Cgroup | None = None
     outputs: tuple[str, ...] = ()

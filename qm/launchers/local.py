@@ -19,7 +19,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 from qm.judgement.verdict import SIGNAL_BASE, Exit
 from qm.launchers.affinity import pin
@@ -155,7 +154,7 @@ class LocalLauncher:
                 del self._runs[run.key]
                 exit_ = run.exit or Exit(None)
                 if why := self._out_of_memory(run):
-                    exit_ = replace(exit_, out_of_memory=why)
+                    exit_ = exit_._replace(out_of_memory=why)
                 self._remove_group(run)
                 ended.append(Ended(run.key, exit_))
         return ended
@@ -185,7 +184,7 @@ class LocalLauncher:
             if self._watch.is_alive(run):
                 return None
             exit_ = read_exit(run.paths, run.task.label)
-            return replace(exit_, cpu_seconds=run.cpu or None, peak_memory=run.peak or None)
+            return exit_._replace(cpu_seconds=run.cpu or None, peak_memory=run.peak or None)
         try:
             pid, status, used = os.wait4(run.pid, os.WNOHANG)
         except ChildProcessError:  # the system reaped it, as it does where SIGCHLD is ignored

@@ -13,7 +13,7 @@ from qm.launchers.base import Start
 from qm.launchers.environment import job_variables, parse_kept, script_environment
 from qm.launchers.shim import SHELL, command_words, shim_words, stream_notes, streams
 from qm.spool import joblog
-from qm.spool.files import TRANSIENT, explained, read_regular
+from qm.spool.files import TRANSIENT, exists, explained, read_regular
 from qm.spool.paths import JobPaths
 from qm.vocabulary.errors import JobFileError, TryAgain
 from qm.vocabulary.record import Job
@@ -46,7 +46,8 @@ class Spawner:
             mark = f"{self._boot} {task.key}"
             words = shim_words(paths.dir, task.label, mark, streams(record, task), options.chdir, command, groups)
             pid = self._spawn(words, self._environment(job, paths, start), log)
-            pin_spawned(pid, start.processors)
+            begun = paths.start_mark(task.label)  # there before the shim spawns anything
+            pin_spawned(pid, start.processors, lambda: exists(begun))
             return pid
         except OSError as err:
             if not start.appends:  # tried again and again, it would leave a log each time

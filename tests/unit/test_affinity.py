@@ -41,7 +41,7 @@ def test_what_was_just_spawned_is_bound_with_all_that_it_has_spawned_and_we_are_
         assert process.stdout is not None and process.stdin is not None
         process.stdout.readline()
         (child,) = map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
-        pin_spawned(process.pid, before[-1:])
+        pin_spawned(process.pid, before[-1:], lambda: True)
         assert os.sched_getaffinity(process.pid) == os.sched_getaffinity(child) == set(before[-1:])
         process.stdin.close()
     assert mine() == before
@@ -49,21 +49,21 @@ def test_what_was_just_spawned_is_bound_with_all_that_it_has_spawned_and_we_are_
 
 def test_without_processors_nothing_is_bound() -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
-        pin_spawned(process.pid, ())
+        pin_spawned(process.pid, (), lambda: True)
         assert sorted(os.sched_getaffinity(process.pid)) == mine()
 
 
 @pytest.mark.parametrize("number", [1_000_000, -1])
 def test_processors_that_there_are_not_bind_nothing(number: int) -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
-        pin_spawned(process.pid, (number,))
+        pin_spawned(process.pid, (number,), lambda: True)
         assert sorted(os.sched_getaffinity(process.pid)) == mine()
 
 
 def test_a_process_that_is_gone_is_no_error() -> None:
     process = subprocess.Popen(["true"])
     process.wait()
-    pin_spawned(process.pid, mine()[:1])
+    pin_spawned(process.pid, mine()[:1], lambda: True)
     pin(process.pid, mine())
 
 

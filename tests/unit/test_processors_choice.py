@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qm.judgement.processors import Cpu, choose
+from qm.judgement.processors import Cpu, are_alike, choose
 
 # Two nodes of four cores of two hyperthreads each: CPUs 0 to 3 and 8 to 11 are on node 0, 8 is the second of core 0.
 SERVER = [Cpu(number, number % 8, number % 8 // 4) for number in range(16)]
@@ -74,3 +74,9 @@ def test_the_choice_is_free_wide_enough_and_as_good_as_it_can_be(cpus: list[Cpu]
         assert len(nodes) == 1
     else:
         assert {cpu.core for cpu in mine} >= set(idle)
+
+
+def test_cpus_are_alike_where_none_shares_a_core_and_all_have_one_memory() -> None:
+    assert are_alike([Cpu(0, 0, 0), Cpu(3, 1, 0)]) and are_alike([])
+    assert not are_alike([Cpu(0, 0, 0), Cpu(1, 0, 0)])
+    assert not are_alike([Cpu(0, 0, 0), Cpu(1, 1, 1)])
