@@ -20,7 +20,8 @@ _GOING = (State.RUNNING, State.PAUSED)
 class Book:
     """`entries` are the newest of the tasks that have begun and are not done, `written` is what was known at first.
 
-    `earlier` is how many were done before the last `qm retry`.
+    `earlier` is how many were done before the last `qm retry`; `cpu_seconds` and `peak_memory` (bytes) are what all
+    that ended have used together, and the most that one has.
     """
 
     def __init__(self, spec: ArraySpec, written: dict[int, TaskEntry], earlier: int = 0) -> None:
@@ -31,6 +32,8 @@ class Book:
         self.total = len(spec)
         self.done = 0
         self.earlier = earlier
+        self.cpu_seconds = 0.0
+        self.peak_memory = 0
         self.bad: dict[int, State] = {}
         """Those that ended otherwise than done."""
         numbers = set(spec) if written else set()
@@ -60,6 +63,9 @@ class Book:
         number = entry.task
         self.waiting.discard(number)
         self.bad.pop(number, None)
+        if entry.state not in (*_GOING, State.PENDING):
+            self.cpu_seconds += entry.cpu_seconds or 0.0
+            self.peak_memory = max(self.peak_memory, entry.peak_memory or 0)
         if entry.state is State.DONE:
             self.done += 1
             self.entries.pop(number, None)
@@ -78,9 +84,9 @@ class Book:
             self.waiting.discard(number)
             self.again.append(number)
 
-    def is_over(self, running: int) -> bool:
+    def is_over(self) -> bool:
         """Is there nothing left to start, now or later?"""
-        return not (running or self.again or self.waiting) and self._next is None
+        return not (self.again or self.waiting) and self._next is None
 
     def tasks(self, running: int) -> Tasks:
         """The summary for the record."""

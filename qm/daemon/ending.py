@@ -12,6 +12,7 @@ import time
 from typing import NamedTuple
 
 from qm.daemon.arrays import Arrays
+from qm.daemon.book import Book
 from qm.daemon.filing import Filing
 from qm.daemon.queue import Active, Going, Queue
 from qm.judgement.limits import over_memory, pulse_after, zombie
@@ -83,9 +84,9 @@ class Ending:
                 verdict = self._arrays.ended(one.entry, one.going, one.exit, one.finished)
                 if verdict.event is Event.VOID:
                     self.void_at = time.monotonic()
-        for entry in [entry for entry in self._queue.active.values() if entry.book is not None]:
-            if not entry.runs and (entry.wanted is not None or (entry.book and entry.book.is_over(0))):
-                self._finish_array(entry)
+        for entry in list(self._queue.active.values()):
+            if entry.book is not None and not entry.runs and (entry.wanted is not None or entry.book.is_over()):
+                self._finish_array(entry, entry.book)
         self._arrays.summarize()
 
     def _finish(self, one: _Over) -> None:
@@ -151,26 +152,23 @@ class Ending:
         self._spool.step("again: record written")
         self._filing.put_back(entry.job)
 
-    def _finish_array(self, entry: Active) -> None:
-        book = entry.book
-        bad = book.bad if book is not None else {}
-        record = entry.job.record
-        tasks = book.tasks(0) if book is not None else None
+    def _finish_array(self, entry: Active, book: Book) -> None:
+        record, tasks = entry.job.record, book.tasks(0)
         if entry.wanted is not None:
             state, reason = after(record.state, entry.wanted), entry.reason
         else:
-            state, reason = outcome(tasks.total if tasks else 0, bad)
-        first = book.entries.get(min(bad)) if book is not None and bad else None
+            state, reason = outcome(tasks.total, book.bad)
+        first = book.entries[min(book.bad)] if book.bad else None
         status = 0 if state is State.DONE else first.exit_status if first is not None else None
         verdict = Verdict(entry.wanted or Event.SUCCEED, reason, state, first.signal if first is not None else None)
-        ended = self._ended_record(record._replace(tasks=tasks), state, verdict, Exit(status), time.time())
-        if tasks is not None:
-            self._note(entry, f"{tasks.done} of {tasks.total} tasks done, {tasks.failed} failed")
+        exit_ = Exit(status, cpu_seconds=book.cpu_seconds or None, peak_memory=book.peak_memory or None)
+        ended = self._ended_record(record._replace(tasks=tasks), state, verdict, exit_, time.time())
+        self._note(entry, f"{tasks.done} of {tasks.total} tasks done, {tasks.failed} failed")
         if reason:
             self._note(entry, reason)
         self._queue.deactivate(entry)
         entry.job = entry.job._replace(record=ended)
-        self._filing.file(entry.job, code_in_words(Exit(status)), entry.gone)
+        self._filing.file(entry.job, code_in_words(exit_), entry.gone)
 
     def _note(self, entry: Active, text: str, going: Going | None = None) -> None:
         """A line of QM's own in the log of a job, or of one of its tasks."""

@@ -47,6 +47,8 @@ def test_each_task_runs_once_with_its_number_and_a_log_of_its_own(any_spool: Tes
     own = (folder / "process.log").read_text()
     assert "I am" not in own and "5 of 5 tasks done" in own
     assert counts(any_spool.record(folder)) == [5, 5, 0, 0, 0]
+    used = [entry.cpu_seconds or 0.0 for entry in entries(folder).values()]
+    assert any_spool.record(folder)["cpu_seconds"] == pytest.approx(sum(used))
     assert not os.listdir(folder / ".qm/run"), "a thousand tasks would leave thousands of marks"
 
 
