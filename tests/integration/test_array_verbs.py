@@ -128,7 +128,7 @@ def test_show_counts_the_tasks_and_lists_the_failed_ones(spool: TestSpool) -> No
     with_tasks(put(spool.jobs))
     said = spool.qm("show", "sweep").stdout
     assert re.search(r"^tasks +5: 1 pending, 2 running, 1 done, 1 failed$", said, re.MULTILINE)
-    assert re.search(r"^  task 1 +failed, exit status 3$", said, re.MULTILINE)
+    assert re.search(r"^  task 1 +slice = 1, b = x y, failed, exit status 3$", said, re.MULTILINE)
     assert "task 2" not in said
 
 

@@ -43,7 +43,7 @@ def test_one_task_that_fails_does_no_harm_to_the_others(spool: TestSpool) -> Non
         assert f"with code {3 if task == 3 else 0}" in log and "Job started by QM at:" in log
     said = spool.qm("show", "six").stdout
     assert re.search(r"^tasks +6: 5 done, 1 failed$", said, re.MULTILINE)
-    assert re.search(r"^  task 3 +failed, exit status 3$", said, re.MULTILINE)
+    assert re.search(r"^  task 3 +slice = .*, b = .*, failed, exit status 3$", said, re.MULTILINE)
     (job,) = spool.status()
     assert job["tasks"] == {"total": 6, "done": 5, "failed": 1, "running": 0, "earlier": 0}
     assert spool.qm("wait", "six", check=False).returncode == 1

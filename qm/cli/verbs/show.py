@@ -109,6 +109,7 @@ def _task_facts(job: JobView) -> list[tuple[str, str]]:
     """How many tasks are in which state, and which of them failed."""
     from collections import Counter
 
+    from qm.spool.tasks import read_values
     from qm.vocabulary.states import ENDED, State
 
     entries = _tasks(job).values()
@@ -117,9 +118,11 @@ def _task_facts(job: JobView) -> list[tuple[str, str]]:
     counts = Counter(entry.state for entry in entries)
     facts = [("tasks", f"{len(entries)}: " + ", ".join(f"{counts[state]} {state}" for state in State if counts[state]))]
     failed = [entry for entry in entries if entry.state in ENDED and entry.state is not State.DONE]
+    names, values = read_values(job.path) if failed else ((), {})
     for entry in failed[:MOST_FAILED]:
-        why = f", {entry.reason}" if entry.reason else ""
-        facts.append((f"  task {entry.task}", f"{entry.state}{why}"))
+        pairs = zip(names, values.get(entry.task, ()), strict=False)
+        said = [*(f"{name} = {value}" for name, value in pairs), str(entry.state), *filter(None, [entry.reason])]
+        facts.append((f"  task {entry.task}", ", ".join(said)))
     if len(failed) > MOST_FAILED:
         facts.append(("  …", f"and {len(failed) - MOST_FAILED} more (qm show --tasks)"))
     return facts
