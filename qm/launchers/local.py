@@ -156,6 +156,7 @@ class LocalLauncher:
                 if why := self._out_of_memory(run):
                     exit_ = exit_._replace(out_of_memory=why)
                 self._remove_group(run)
+                self._meter.ended(run, exit_.cpu_seconds)
                 ended.append(Ended(run.key, exit_))
         return ended
 

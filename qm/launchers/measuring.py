@@ -21,6 +21,8 @@ from qm.spool import usage
 
 SAMPLE_EVERY = 5.0
 """Seconds between two rows of usage.csv."""
+MOST_ARRAYS = 1000
+"""Arrays whose ended tasks are kept in mind before those are forgotten that do not run."""
 LOOK_EVERY = 1.0
 """Seconds between two looks at runs with limits of that kind."""
 
@@ -34,12 +36,15 @@ class Meter:
         self._look_at = 0.0
         self._seen: list[Seen] = []
         self._oom_kills = kernel_oom_kills()
+        self._ended: dict[str, float] = {}  # CPU seconds of tasks that have ended, by the usage.csv of their array
 
     def tick(self, runs: Collection[Execution], now: float) -> float | None:
         """Measure if it is time; returns when it is the next time (monotonic), None for never."""
         if not runs:
             self._sample_at = now + SAMPLE_EVERY
             return None
+        if len(self._ended) > MOST_ARRAYS:
+            self._ended = {path: self._ended[path] for path in {run.paths.usage for run in runs} & self._ended.keys()}
         limited = [run for run in runs if _is_close(run) and run.exit is None]
         whole = now >= self._sample_at
         if whole:
@@ -68,7 +73,22 @@ class Meter:
             for path, some in rows.items():
                 with contextlib.suppress(OSError):  # a full disk must not stop the daemon
                     cpu, memory = sum(run.cpu for run in some), sum(run.memory for run in some)
+                    if some[0].task.number is not None:
+                        cpu += self._before(path, cpu)
                     usage.add_row(path, time.time(), cpu, memory)
+
+    def ended(self, run: Execution, cpu_seconds: float | None) -> None:
+        """A run is over: what a task of an array has used goes on counting for the array."""
+        if run.task.number is not None:
+            path, used = run.paths.usage, cpu_seconds or run.cpu
+            self._ended[path] = self._before(path, used) + used
+
+    def _before(self, path: str, now: float) -> float:
+        """CPU seconds of the tasks that have ended; at first by what an earlier daemon wrote, less that of `now`."""
+        if path not in self._ended:
+            rows = usage.last_rows(path, 1)
+            self._ended[path] = max(0.0, rows[-1][1] - now) if rows else 0.0
+        return self._ended[path]
 
     def _look(self, run: Execution, everything: dict[int, Process]) -> None:
         group = run.cgroup if run.cgroup is not None and run.cgroup.pids() else None  # else the shim could not enter it

@@ -16,8 +16,10 @@ from harness import until
 
 from qm.launchers import processes as module
 from qm.launchers.base import Start
+from qm.launchers.execution import Execution
 from qm.launchers.finding import boot_id, since_boot
 from qm.launchers.local import LocalLauncher
+from qm.launchers.measuring import Meter
 from qm.launchers.processes import (
     LinuxProcesses,
     PortableProcesses,
@@ -27,6 +29,7 @@ from qm.launchers.processes import (
     descendants,
     tree_of,
 )
+from qm.spool import usage
 from qm.spool.paths import JobPaths
 from qm.vocabulary.record import Job, Record, Task
 from qm.vocabulary.states import Place, State
@@ -255,6 +258,27 @@ def test_after_a_start_mark_without_text_the_shim_is_found_by_its_environment(tm
     record = Record(JOB, "job", "me", State.RUNNING, 0.0, attempt=1)
     taken.launcher.take_over(Job(Place.JOBS, "job", record), JobPaths(str(folder)), the_start(""))
     assert 30 in taken.signalled()
+
+
+# --- measuring -----------------------------------------------------------------------------------------------
+
+
+def test_the_usage_of_an_array_counts_on_when_a_task_ends(tmp_path: Path) -> None:
+    table = FakeTable()
+    paths = JobPaths(str(tmp_path))
+    (tmp_path / ".qm").mkdir()
+    meter = Meter(table)
+    runs = [Execution(Task(JOB, number, 1), paths, 10 * number, ours=True) for number in (1, 2, 3)]
+    for run in runs:
+        table.processes[run.pid] = replace(table.add(run.pid, session=run.pid), cpu=float(run.pid))
+    meter.tick(runs[:2], 100.0)
+    meter.ended(runs[0], 12.0)
+    meter.tick(runs[1:2], 200.0)
+    again = Meter(table)  # another daemon takes the rest over
+    again.tick(runs[1:], 100.0)
+    again.ended(runs[1], None)
+    again.tick(runs[2:], 200.0)
+    assert [cpu for _, cpu, _ in usage.read_rows(paths.usage)] == [30.0, 32.0, 50.0, 50.0]
 
 
 # --- the tables of this machine ------------------------------------------------------------------------------
