@@ -15,7 +15,8 @@ class Execution:
     """How far it is. `start` is the shim's start time when it is not our child; times are monotonic seconds.
 
     `mem` is its memory limit in bytes; `outputs` the files that it writes to, where somebody wants to know whether
-    it still does. `cpu` (seconds) and `peak` (bytes) are what was seen of it so far.
+    it still does. `cpu` (seconds) and `peak` (bytes) are what was seen of it so far;
+    `largest` is a bound for the peak of each single process, 0 if there is none.
     """
 
     task: Task
@@ -33,6 +34,7 @@ class Execution:
     cpu: float = 0.0
     memory: int = 0
     peak: int = 0
+    largest: int = 0
 
     @property
     def key(self) -> str:

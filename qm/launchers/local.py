@@ -45,8 +45,14 @@ INSIST_EVERY = 0.2
 """Seconds between two KILLs of what is still there."""
 LOOK_EVERY = 0.1
 """Seconds between two looks at processes whose end the system does not report."""
+LEAST_VICTIM = 32 << 20
+"""Bytes: the kernel ends the largest processes for want of memory (proc(5), oom_score), so none that had less."""
 KILLED = SIGNAL_BASE + 9
 """The status of a command that was ended by KILL, as by the kernel for want of memory."""
+
+
+_PER_UNIT = 1 if sys.platform == "darwin" else 1024
+"""Bytes in a unit of ru_maxrss (getrusage(2)): bytes on macOS, KiB elsewhere."""
 
 
 class LocalLauncher:
@@ -169,8 +175,10 @@ class LocalLauncher:
         if run.cgroup is not None and (count := run.cgroup.oom_kills()):
             limit = size(run.mem or 0)
             return f"it reached its memory limit of {limit}: the kernel ended {count} of its processes"
-        killed = run.exit is not None and (run.exit.status == KILLED or run.exit.signal == signal.SIGKILL)
-        if killed and run.kill_at is None and self._meter.oom_kills_since():
+        exit_ = run.exit or Exit(None)
+        killed = run.kill_at is None and (exit_.status == KILLED or exit_.signal == signal.SIGKILL)
+        small = 0 < run.largest < LEAST_VICTIM  # it was another that the kernel chose
+        if killed and not small and self._meter.oom_kills_since():
             return "presumably ended by the kernel for want of memory (oom_kill in /proc/vmstat rose)"
         return ""
 
@@ -201,7 +209,9 @@ class LocalLauncher:
             said = os.WEXITSTATUS(status)
             if said in NOT_BEGUN and not self._has_begun(run):
                 return Exit(None, begun=False)
-        peak = max(run.peak, _largest_process(used)) or None
+        run.largest = _largest_process(used)
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _PER_UNIT
+        peak = max(run.peak, run.largest if run.largest > own else 0) or None
         return Exit(said, ended_by if said is None else None, used.ru_utime + used.ru_stime, peak)
 
     def _has_begun(self, run: Execution) -> bool:
@@ -308,11 +318,9 @@ class LocalLauncher:
 
 
 def _largest_process(used: resource.struct_rusage) -> int:
-    """Peak bytes of the largest process of a run; 0 if unknown.
+    """Peak bytes of the largest process of a run, or of the daemon, if that is more.
 
     A child's peak begins with its parent's (the kernel counts what it was before exec), so a figure that is
-    not above the daemon's own says nothing.
+    not above the daemon's own is only a bound.
     """
-    per_unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on macOS, KiB elsewhere
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used.ru_maxrss * per_unit if used.ru_maxrss > own else 0
+    return used.ru_maxrss * _PER_UNIT

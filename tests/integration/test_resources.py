@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -181,6 +182,25 @@ def test_a_job_that_the_kernel_ended_for_want_of_memory_is_recognised_without_a_
         group.rmdir()
     assert (record["state"], record["exit_status"]) == ("out_of_memory", 137)
     assert "presumably ended by the kernel" in record["reason"]
+
+
+def test_a_small_job_that_is_killed_while_the_kernel_ends_another_has_failed(make_spool: MakeSpool) -> None:
+    spool = make_spool()
+    spool.start()
+    group = Path("/sys/fs/cgroup/memory") / f"test-{os.getpid()}-{spool.root.parent.name[-20:]}"
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(20 << 20))
+    except OSError:
+        pytest.skip("no memory control group can be made here")
+    try:
+        victim = subprocess.Popen([sys.executable, "-c", f"open('{group}/cgroup.procs', 'w').write('0')\n" + HOG, "99"])
+        assert victim.wait() == -signal.SIGKILL
+        spool.drop("small", "kill -9 $$")
+        assert spool.record(spool.wait_for("small"))["state"] == "failed"
+    finally:
+        until(lambda: not (group / "cgroup.procs").read_text(), "the group to be empty")
+        group.rmdir()
 
 
 def test_a_job_within_its_memory_is_left_alone(any_spool: TestSpool) -> None:
