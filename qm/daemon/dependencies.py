@@ -21,8 +21,8 @@ from qm.spool.view import PAST, View
 from qm.vocabulary.errors import Blocked, RequestError, TryAgain
 from qm.vocabulary.record import Dependency, Job, Record
 from qm.vocabulary.states import ENDED, Event, Place, State, after
+from qm.vocabulary.values import awaited
 
-ANY_END = "afterany:"
 SHORTENED = 200
 """Characters of a name that are left for sure when a number had to be put behind it."""
 
@@ -96,7 +96,7 @@ class Dependencies:
         try:
             found = [
                 known.get((name, any_end)) or self._bind(record, job.folder, name, any_end)
-                for name, any_end in map(_parsed, record.effective.after)
+                for name, any_end in map(awaited, record.effective.after)
             ]
             found = [one if one.met else self._looked_up(one) for one in found]
         except _Impossible as err:
@@ -187,7 +187,7 @@ class Dependencies:
 
     def check(self, record: Record, names: Iterable[str]) -> None:
         """May this job wait for these? RequestError if it would wait for itself."""
-        for name, any_end in map(_parsed, names):
+        for name, any_end in map(awaited, names):
             try:
                 self._bind(record, record.name, name, any_end)
             except _Impossible as err:
@@ -245,8 +245,3 @@ class Dependencies:
                 self._log.error("%s is %s (%s), but cannot be filed yet: %s", job.folder, state, why, err)
             return
         self._stuck.discard(job.record.id)
-
-
-def _parsed(text: str) -> tuple[str, bool]:
-    """Name or id, and whether any end will do."""
-    return text.removeprefix(ANY_END), text.startswith(ANY_END)

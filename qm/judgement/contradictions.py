@@ -6,6 +6,7 @@ from qm.judgement.delays import begin_at
 from qm.judgement.waiting import Limits
 from qm.vocabulary.options import Options
 from qm.vocabulary.text import size
+from qm.vocabulary.values import awaited
 
 
 def impossible(options: Options, limits: Limits) -> list[str]:
@@ -26,7 +27,7 @@ def doubtful(options: Options, limits: Limits, name: str, now: float) -> list[st
     begin = begin_at(options.begin, now)
     if begin is not None and begin < now:
         found.append(f"begin = {options.begin} is in the past: it may start at once")
-    if name in {kind_and_name.removeprefix("afterany:") for kind_and_name in options.after}:
+    if name in {awaited(one)[0] for one in options.after}:
         found.append(
             f"after = {name} is its own name: it waits for an earlier job of that name, and is invalid without one"
         )

@@ -17,6 +17,7 @@ from qm.vocabulary.options import Options
 from qm.vocabulary.record import Dependency, Record
 from qm.vocabulary.states import State
 from qm.vocabulary.text import size
+from qm.vocabulary.values import awaited
 
 _ONE_PROCESSOR = Need(1)
 
@@ -67,7 +68,7 @@ def group_of(options: Options, name: str) -> str:
 def waiting_of(record: Record) -> Waiting:
     """What its record says of a waiting job."""
     options = record.effective
-    unbound = (Dependency(text.removeprefix("afterany:")) for text in options.after[len(record.after) :])
+    unbound = (Dependency(awaited(text)[0]) for text in options.after[len(record.after) :])
     return Waiting(
         state=record.state,
         need=need_of(record),

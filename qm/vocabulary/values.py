@@ -159,6 +159,9 @@ def statuses(text: str) -> tuple[int, ...]:
         raise ValueError("exit statuses from 0 to 255, separated by commas") from None
 
 
+ANY_END = "afterany:"
+
+
 def after(text: str) -> tuple[str, ...]:
     """What must come first: names or ids; `afterany:NAME` is enough to have ended, `afterok:` is the default."""
     said = "names or ids of jobs, separated by commas, each perhaps behind afterany:"
@@ -169,8 +172,13 @@ def after(text: str) -> tuple[str, ...]:
             kind, name = "afterok", kind
         if kind not in ("afterok", "afterany") or not name or "/" in name:
             raise ValueError(said)
-        found.append(name if kind == "afterok" else f"afterany:{name}")
+        found.append(name if kind == "afterok" else f"{ANY_END}{name}")
     return tuple(found)
+
+
+def awaited(text: str) -> tuple[str, bool]:
+    """One entry of what `after` gave: the name or id, and whether any end of that job will do."""
+    return text.removeprefix(ANY_END), text.startswith(ANY_END)
 
 
 def begin(text: str) -> str:

@@ -68,8 +68,9 @@ def _not_there(options: Options, name: str, root: str) -> Iterator[str]:
     """Jobs that it would wait for, but that nobody knows."""
     from qm.spool.view import View
     from qm.vocabulary.errors import NoSuchJob
+    from qm.vocabulary.values import awaited
 
-    others = [other.removeprefix("afterany:") for other in options.after]
+    others = [awaited(other)[0] for other in options.after]
     for other in [other for other in others if other != name] if root else ():
         try:
             View(root).find(other)
