@@ -68,13 +68,17 @@ def test_a_job_whose_dependency_fails_is_skipped_with_the_reason_and_so_is_who_w
 def test_afterany_is_content_with_any_end(spool: TestSpool) -> None:
     spool.drop("bad", "exit 4")
     spool.drop("clean-up", "exit 0", after="afterany:bad")
-    spool.wait_for("clean-up", spool.done)
+    started = spool.record(spool.wait_for("clean-up"))["started"]
+    bad = spool.record(spool.wait_for("bad", spool.lost))
+    assert bad["state"] == "failed" and started >= bad["finished"]
 
 
 def test_a_job_with_attempts_left_has_not_failed_yet(spool: TestSpool) -> None:
     spool.drop("flaky", "[ $QM_ATTEMPT = 2 ]", attempts=2, error_time=0.3)
     spool.drop("next", "exit 0", after="flaky")
-    spool.wait_for("next", spool.done)
+    record = spool.record(spool.wait_for("next"))
+    assert record["state"] == "done"
+    assert record["started"] >= spool.record(spool.wait_for("flaky"))["finished"], "not between its attempts"
 
 
 def test_a_job_that_is_done_already_need_not_be_waited_for(spool: TestSpool) -> None:
@@ -82,8 +86,10 @@ def test_a_job_that_is_done_already_need_not_be_waited_for(spool: TestSpool) -> 
     folder = spool.wait_for("early", spool.done)
     spool.drop("by-name", "exit 0", after="early")
     spool.drop("by-id", "exit 0", after=spool.record(folder)["id"])
-    spool.wait_for("by-name", spool.done)
-    spool.wait_for("by-id", spool.done)
+    job_id = spool.record(folder)["id"]
+    for name in ("by-name", "by-id"):
+        record = spool.record(spool.wait_for(name))
+        assert record["state"] == "done" and [one["id"] for one in record["after"]] == [job_id]
 
 
 def test_the_history_knows_an_id_whose_folder_was_removed(spool: TestSpool) -> None:
@@ -92,7 +98,8 @@ def test_the_history_knows_an_id_whose_folder_was_removed(spool: TestSpool) -> N
     job_id = spool.record(folder)["id"]
     shutil.rmtree(folder)
     spool.drop("by-id", "exit 0", after=job_id)
-    spool.wait_for("by-id", spool.done)
+    record = spool.record(spool.wait_for("by-id"))
+    assert record["state"] == "done" and record["after"][0]["met"] is True
 
 
 def test_names_mean_the_newest_live_job_and_a_name_twice_in_a_row_its_elder(spool: TestSpool) -> None:
@@ -163,12 +170,13 @@ def test_what_happened_while_no_daemon_ran_is_found_out(make_spool: MakeSpool) -
 def test_retry_of_a_skipped_job_looks_for_its_dependency_anew(spool: TestSpool) -> None:
     spool.drop("first", "exit 4")
     spool.drop("second", "exit 0", after="first")
-    spool.wait_for("second", spool.lost)
+    assert spool.record(spool.wait_for("second"))["state"] == "skipped"
     shutil.rmtree(spool.lost / "first")
     spool.drop("first", "exit 0")
-    spool.wait_for("first", spool.done)
+    first = spool.record(spool.wait_for("first", spool.done))
     spool.qm("retry", "second")
-    spool.wait_for("second", spool.done)
+    second = spool.record(spool.wait_for("second", spool.done))
+    assert [one["id"] for one in second["after"]] == [first["id"]], "not the one of the first time"
 
 
 def test_set_after_changes_whom_a_job_waits_for(spool: TestSpool) -> None:
@@ -176,7 +184,8 @@ def test_set_after_changes_whom_a_job_waits_for(spool: TestSpool) -> None:
     bound(spool, "stuck")
     spool.drop("there", "exit 0")
     spool.qm("set", "stuck", "after=there")
-    spool.wait_for("stuck", spool.done)
+    record = spool.record(spool.wait_for("stuck", spool.done))
+    assert [(one["name"], one["met"]) for one in record["after"]] == [("there", True)]
 
 
 # --- groups --------------------------------------------------------------------------------------------------

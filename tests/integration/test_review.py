@@ -506,7 +506,8 @@ def test_a_tree_deeper_than_a_path_may_be_long_runs(spool: TestSpool) -> None:
     finally:
         os.chdir(here)
     os.rename(made, spool.queue / "deep")
-    folder = spool.wait_for("deep", spool.done)
+    folder = spool.wait_for("deep")
+    assert spool.record(folder)["state"] == "done"
     subprocess.run(["rm", "-rf", str(folder)], check=True)
 
 

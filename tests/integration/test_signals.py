@@ -148,7 +148,7 @@ def test_hup_without_a_configuration_file_leaves_the_daemon_serving(spool: TestS
     hang_up(spool, "the settings stay as they are")
     spool.config.write_text(text)
     spool.drop("job", "true")
-    spool.wait_for("job", spool.done)
+    assert spool.record(spool.wait_for("job"))["state"] == "done"
 
 
 # --- until empty ---------------------------------------------------------------------------------------------
