@@ -79,6 +79,7 @@ def test_retry_of_an_array_that_is_done_runs_all_of_it(spool: TestSpool) -> None
     spool.wait_for("many", spool.done)
     spool.qm("retry", "many")
     until(lambda: len(ledger(spool.done / "many")) == 6, "all to run again")
+    assert ledger(spool.done / "many") == ["0", "0", "1", "1", "2", "2"]
 
 
 def test_no_more_tasks_at_a_time_than_the_array_says_or_fit(make_spool: MakeSpool) -> None:
@@ -183,6 +184,7 @@ def test_a_folder_taken_out_while_its_tasks_run_ends_them(spool: TestSpool) -> N
     os.rename(spool.jobs / "many", spool.root / "taken")
     until(lambda: not spool.processes(), "its processes to end")
     until(lambda: "its folder was removed while it ran" in spool.log(), "the log to say so")
+    assert ledger(spool.root / "taken") == ["0", "1"], "no other task was begun"
     spool.drop("next", "exit 0")
     spool.wait_for("next", spool.done)
 

@@ -219,8 +219,9 @@ def test_until_empty_does_not_wait_for_a_job_that_may_not_begin_yet(make_spool: 
 def test_set_changes_when_a_job_begins(spool: TestSpool) -> None:
     spool.drop("later", "exit 0", begin="2099-01-31")
     until(lambda: (spool.queue / "later/.qm/job.json").exists(), "it to be accepted")
+    assert spool.record(spool.queue / "later")["not_before"] > 4e9
     spool.qm("set", "later", "begin=now")
-    spool.wait_for("later", spool.done)
+    assert "not_before" not in spool.record(spool.wait_for("later", spool.done))
 
 
 # --- set, hold and retry -------------------------------------------------------------------------------------

@@ -236,7 +236,8 @@ def test_a_lower_limit_of_a_group_is_taken_over_with_the_settings(make_spool: Ma
     spool.wait_running("io0")
     until(lambda: "group `io`" in job_of(spool, "io1")["reason"], "the second to wait")
     go.touch()
-    spool.wait_for("io1", spool.done)
+    second = spool.record(spool.wait_for("io1", spool.done))
+    assert second["started"] >= spool.record(spool.wait_for("io0"))["finished"]
 
 
 def test_set_refuses_what_would_make_a_circle_and_leaves_all_as_it_was(spool: TestSpool) -> None:

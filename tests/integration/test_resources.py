@@ -219,8 +219,10 @@ def test_memory_is_scheduled(make_spool: MakeSpool) -> None:
     until(lambda: reason_of(spool, "second") == "324.0 MiB of 1.0 GiB memory free, needs 500.0 MiB", "the reason")
     spool.drop("small", "exit 0", mem="100M")
     spool.wait_for("small", spool.done)
+    assert (spool.queue / "second").is_dir()
     go.touch()
-    spool.wait_for("second", spool.done)
+    second = spool.record(spool.wait_for("second", spool.done))
+    assert second["started"] >= spool.record(spool.wait_for("first"))["finished"]
 
 
 def test_a_job_that_asks_for_more_than_there_is_is_refused_at_once(make_spool: MakeSpool) -> None:
@@ -290,7 +292,7 @@ def test_a_wide_job_says_what_it_needs(make_spool: MakeSpool) -> None:
     until(lambda: reason_of(spool, "four") == "2 of 8 processors free, needs 4", "the reason")
     until(lambda: spool.record(spool.queue / "four")["reason"] == "2 of 8 processors free, needs 4", "the record")
     go.touch()
-    spool.wait_for("four", spool.done)
+    assert spool.record(spool.wait_for("four", spool.done))["reason"] == ""
 
 
 def test_what_runs_is_what_was_asked_for(make_spool: MakeSpool) -> None:

@@ -80,7 +80,9 @@ def test_who_waits_for_a_changed_job_is_not_skipped_while_that_settles(make_spoo
     (spool.jobs / "now" / "go").touch()
     until(lambda: "arriving again" in spool.log(), "first to arrive again")
     spool.qm("set", "second", "priority=1")
-    spool.wait_for("second", spool.done)
+    second = spool.record(spool.wait_for("second"))
+    assert second["state"] == "done"
+    assert second["started"] >= spool.record(spool.wait_for("first"))["finished"]
 
 
 def test_a_job_that_gets_the_name_by_renaming_is_the_one_that_was_waited_for(spool: TestSpool) -> None:
@@ -91,7 +93,8 @@ def test_a_job_that_gets_the_name_by_renaming_is_the_one_that_was_waited_for(spo
     bound(spool, "second")
     until(lambda: spool.record(spool.queue / "first")["name"] == "first", "the new name in the record")
     spool.qm("release", "first")
-    spool.wait_for("second", spool.done)
+    second = spool.record(spool.wait_for("second", spool.done))
+    assert [one["id"] for one in second["after"]] == [spool.record(spool.done / "first")["id"]]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +108,7 @@ def test_an_array_that_destroys_its_own_hidden_folder_keeps_no_other_job_from_st
     spool.drop("harm", f"sleep 0.2; {harm}", array="0-3", priority=5)
     until(lambda: (spool.jobs / "harm").exists(), "the array to start")
     spool.drop("other", "exit 0")
-    spool.wait_for("other", spool.done)
+    assert spool.record(spool.wait_for("other"))["state"] == "done"
     spool.wait_for("harm")
 
 
