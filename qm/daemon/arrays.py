@@ -116,7 +116,10 @@ class Arrays:
         options = entry.job.record.effective
         wanted, why = (going.wanted, going.why) if going.wanted else (entry.wanted, entry.reason)
         verdict = judge(exit_, Trial(options, before.tries, before.deferred or 0.0, wanted, why))
-        counts = verdict.outcome not in (State.PENDING, State.DEFERRED)
+        if verdict.event is Event.VOID:
+            self._void(entry, before)
+            return verdict
+        counts = verdict.outcome is not State.DEFERRED
         again = verdict.event in (Event.TRY_AGAIN, Event.DEFER)
         after = before._replace(
             state=State.DEFERRED if again else verdict.outcome,
@@ -159,6 +162,10 @@ class Arrays:
         else:
             self._forget_marks(entry, after)
         self._queue.offer(entry)
+
+    def _void(self, entry: Active, found: TaskEntry) -> None:
+        """A start that never began costs nothing: the task waits as it did before, its log as it is."""
+        self._note(entry, found._replace(state=State.PENDING, reason="it had not begun"))
 
     def _forget_marks(self, entry: Active, after: TaskEntry) -> None:
         """Of an ended task tasks.jsonl tells all, and a thousand tasks would leave two thousand files."""
@@ -244,7 +251,7 @@ class Arrays:
                 going.append((task, found, self._spool.void(paths, task.label)))
         for task, found, void in going:
             if void:
-                self._note(entry, found._replace(state=State.PENDING, reason="it had not begun"))
+                self._void(entry, found)
                 continue
             start = Start(task, found.started or 0.0, found.ticket, found.processors, found.gpus)
             self._launcher.take_over(entry.job, paths, start)

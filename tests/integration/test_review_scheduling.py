@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from harness import TestSpool, lines_of, until
+from nursery import Nursery
 
 from qm.spool import tasks
 from qm.vocabulary.states import State
@@ -222,6 +223,30 @@ def test_a_voided_start_of_a_task_stays_void(make_spool: MakeSpool) -> None:
     spool.start()
     until(lambda: (folder / ".qm/run/1.2.start").exists(), "the task to be started again")
     assert (folder / ".qm/run/1.1.start").exists()
+
+
+@pytest.mark.parametrize(("keys", "log"), [({"array": "7"}, "process.7.log"), ({}, "process.log")])
+def test_a_start_voided_by_a_daemon_that_died_costs_nothing_of_what_the_log_and_the_deferral_say(
+    keys: dict[str, str], log: str, make_spool: MakeSpool
+) -> None:
+    spool = make_spool()
+    runs = "echo run >> ledger; [ $(wc -l < ledger) != 1 ] || exit 75"
+    spool.drop("job", runs, defer_time=0.1, **keys)
+    nursery = Nursery()
+    try:
+        # It is deferred, its second start has its log and no shim yet, and that start is voided but not put back.
+        for step, occurrence in (("start: log opened", 2), ("void: marked", 1)):
+            nursery.start(spool.config, step, occurrence)
+            assert nursery.died(30) == -signal.SIGKILL
+    finally:
+        nursery.close()
+    spool.start()
+    folder = spool.wait_for("job", spool.done)
+    said = [line.split(" 2")[0] for line in lines_of(folder / log) if line.startswith("Job ")]
+    begun, ended = "Job started by QM at:", "Job finished at:"
+    assert said == [begun, ended, begun, begun, ended]
+    assert not list(folder.glob(f"{log}.1"))
+    assert lines_of(folder / "ledger") == ["run", "run"]
 
 
 def test_an_array_whose_tasks_became_wider_than_the_limit_is_narrowed(make_spool: MakeSpool) -> None:
