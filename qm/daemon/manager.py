@@ -85,6 +85,7 @@ class Manager:
         self._lock = Lock(spool.paths.lock)
         self._events: Inotify | None = None
         self._selector = selectors.DefaultSelector()
+        self._bell: socket.socket | None = None
         self._stopped = ""
         self._unstarted = False
         self._hung_up = False
@@ -93,11 +94,14 @@ class Manager:
 
     # --- the loop ------------------------------------------------------------------------------------------
 
-    def run(self) -> None:
-        """Serve until a signal says stop (or, with `until_empty`, until nothing is left to do). TryAgain if locked."""
+    def run(self, signals: bool = True) -> None:
+        """Serve until a signal or `stop` says so (or, with `until_empty`, until nothing is left to do).
+
+        `signals` only in a program's main thread: elsewhere Python handles none. TryAgain if the spool is locked.
+        """
         self._lock.take()
         try:
-            with self._signals():
+            with self._hearing() as bell, self._signals(bell) if signals else contextlib.nullcontext():
                 self._begin()
                 while not self._stopped:
                     due = self._turn()
@@ -112,8 +116,18 @@ class Manager:
             raise
         finally:
             self._lock.release()
+            self._selector.close()
+            if self._events is not None:
+                self._events.close()
         by = f" by {self._stopped}" if self._stopped else ""
         self.log.info("stopped%s; %d jobs go on running", by, len(self._queue.active))
+
+    def stop(self, why: str) -> None:
+        """Have `run` return soon; what runs goes on running. Any thread may say so."""
+        self._stopped = why
+        if (bell := self._bell) is not None:
+            with contextlib.suppress(OSError):  # it has just ended, or was woken a thousand times already
+                bell.send(b"\0")
 
     def _begin(self) -> None:
         self._spool.prepare()
@@ -237,16 +251,28 @@ class Manager:
                         pass
 
     @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """TERM and INT stop, HUP reads the settings, CHLD only wakes (where no process descriptor does)."""
+    def _hearing(self) -> Iterator[socket.socket]:
+        """What is written into the socket that it gives wakes the loop."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
         self._selector.register(ours, selectors.EVENT_READ, ours)
+        self._bell = theirs
+        try:
+            yield theirs
+        finally:
+            self._bell = None
+            self._selector.unregister(ours)
+            ours.close()
+            theirs.close()
+
+    @contextlib.contextmanager
+    def _signals(self, bell: socket.socket) -> Iterator[None]:
+        """TERM and INT stop, HUP reads the settings, CHLD only wakes (where no process descriptor does)."""
         handlers = {"SIGTERM": self._on_stop, "SIGINT": self._on_stop, "SIGHUP": self._on_hangup}
         if self._launcher.fileno() is None:
             handlers["SIGCHLD"] = self._on_child
-        former_fd = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        former_fd = signal.set_wakeup_fd(bell.fileno(), warn_on_full_buffer=False)
         former = {
             number: signal.signal(number, handler)
             for name, handler in handlers.items()
@@ -258,8 +284,6 @@ class Manager:
             for number, handler in former.items():
                 signal.signal(number, handler)
             signal.set_wakeup_fd(former_fd)
-            ours.close()
-            theirs.close()
 
     def _on_stop(self, number: int, _frame: FrameType | None) -> None:
         self._stopped = signal.Signals(number).name  # no word to the log: it may be in the middle of another

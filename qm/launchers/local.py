@@ -56,7 +56,11 @@ _PER_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 class LocalLauncher:
-    """Runs jobs as processes of this machine. `kill_grace`: seconds between TERM and KILL."""
+    """Runs jobs as processes of this machine. `kill_grace`: seconds between TERM and KILL.
+
+    `adopts`: this process has no children but runs, so it may adopt their orphans and reap whatever ends. Without
+    that, nobody's children but its own are waited for.
+    """
 
     def __init__(
         self,
@@ -66,6 +70,7 @@ class LocalLauncher:
         table: ProcessTable | None = None,
         step: Callable[[str], None] | None = None,
         log: logging.Logger | None = None,
+        adopts: bool = True,
     ) -> None:
         self.kill_grace = kill_grace
         self.table = table or open_table(portable)
@@ -74,7 +79,7 @@ class LocalLauncher:
         self._spawner = Spawner(root, self._boot, step)
         self._watch = Watch(self.table, pidfds)
         self._meter = Meter(self.table)
-        self._orphans = Orphans() if pidfds else None
+        self._orphans = Orphans() if pidfds and adopts else None
         self._cgroups = open_cgroups(log) if log is not None and not portable else None
         self._runs: dict[str, Execution] = {}
         self._over: list[Execution] = []
@@ -270,6 +275,20 @@ class LocalLauncher:
         shim = self.table.find(run.pid) if run.exit is None else None
         if shim is not None and (run.ours or shim.start == run.start):
             self.table.send(shim, number)
+
+    def close(self, patience: float) -> None:
+        """End all that runs, waiting up to `patience` seconds for that, and give back all descriptors."""
+        deadline = time.monotonic() + patience
+        for key in list(self._runs):
+            self.end(key)
+        while self._runs and time.monotonic() < deadline:
+            self.poll()
+            self.tick()
+            time.sleep(LOOK_AGAIN)
+        for run in self._runs.values():
+            self._watch.drop(run)
+        self._watch.close()
+        self._spawner.close()
 
     # --- pausing -------------------------------------------------------------------------------------------
 

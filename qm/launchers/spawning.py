@@ -34,6 +34,10 @@ class Spawner:
         self._null = os.open(os.devnull, os.O_RDWR)
         self._base = {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
 
+    def close(self) -> None:
+        """Give the descriptor back; nothing is begun any more."""
+        os.close(self._null)
+
     def begin(self, job: Job, paths: JobPaths, start: Start, groups: Sequence[str]) -> int:
         """Begin a claimed job, or one of its tasks; returns the shim's pid. Errors as for Launcher.start."""
         record, task = job.record, start.task

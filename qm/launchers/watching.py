@@ -52,6 +52,11 @@ class Watch:
             os.close(run.pidfd)
             run.pidfd = None
 
+    def close(self) -> None:
+        """Give the descriptor back; nothing is watched any more."""
+        if self._epoll is not None:
+            self._epoll.close()
+
     def candidates(self, runs: Iterable[Execution]) -> list[Execution]:
         """Those of the runs that may have ended."""
         if self._epoll is None:
