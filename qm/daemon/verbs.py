@@ -136,6 +136,8 @@ class Verbs:
         job = self._find(request)
         self._allow(uid, self._spool.files(job).dir, job.record.name)
         if job.place is Place.QUEUE and job.folder not in self._queue.waiting:
+            if job.folder not in self._reception:
+                self._reception.notice(job.folder, renamed=False)  # the event that tells of it is yet to be read
             if job.folder in self._reception:
                 raise _StillArriving
             raise RequestError(f"{job.record.name} is not accepted as a job; QueueManager.log says why")
