@@ -20,12 +20,15 @@ from qm.judgement.outcome import outcome
 from qm.judgement.verdict import Exit, Trial, Verdict, attempts_made, code_in_words, judge
 from qm.launchers.base import Launcher, Seen
 from qm.spool import joblog
-from qm.spool.files import explained
+from qm.spool.files import explained, read_regular
 from qm.spool.spool import Spool
 from qm.vocabulary.errors import Blocked, TryAgain
 from qm.vocabulary.record import Record, Run
 from qm.vocabulary.states import ENDED, Event, Place, State, after
-from qm.vocabulary.text import duration
+from qm.vocabulary.text import duration, printable
+
+MOST_SAID = 200
+"""Bytes of a reason that a script gives; it stands in a line of `qm status`."""
 
 
 class _Over(NamedTuple):
@@ -93,6 +96,10 @@ class Ending:
         entry, exit_ = one.entry, one.exit
         record = entry.job.record
         options = record.effective
+        if exit_.status:
+            with contextlib.suppress(OSError):
+                said = read_regular(self._spool.files(entry.job).said, MOST_SAID).decode(errors="replace")
+                exit_ = exit_._replace(said=printable(said.strip()))
         tries = attempts_made(record.history[record.retried :])
         wanted, why = (one.going.wanted, one.going.why) if one.going.wanted else (entry.wanted, entry.reason)
         verdict = judge(exit_, Trial(options, tries, record.deferred, wanted, why))

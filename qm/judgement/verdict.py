@@ -36,7 +36,8 @@ class Exit(NamedTuple):
 
     `cpu_seconds` is user plus system time of all processes that were waited for, `peak_memory` the largest
     single process in bytes; None where nobody could tell. `begun` is False when the shim could not begin the
-    script at all. `out_of_memory` says how it is known that the kernel ended it for that, "" if it did not.
+    script at all. `out_of_memory` says how it is known that the kernel ended it for that, "" if it did not. `said` is
+    what the script itself gives as the reason, in one line, "" if it does not.
     """
 
     status: int | None
@@ -45,6 +46,7 @@ class Exit(NamedTuple):
     peak_memory: int | None = None
     begun: bool = True
     out_of_memory: str = ""
+    said: str = ""
 
 
 class Trial(NamedTuple):
@@ -100,7 +102,7 @@ def judge(exit_: Exit, trial: Trial) -> Verdict:
     signal = exit_.signal or (signal_of(exit_.status) if exit_.status is not None else None)
     event, reason = _what_it_was(exit_, trial)
     if event is Event.DEFER:
-        return _deferred(trial, reason)
+        return _deferred(trial, reason, exit_.said)
     found = Verdict(event, reason, _OUTCOMES[event], signal)
     return _tried_again(found, exit_, trial)
 
@@ -125,18 +127,19 @@ def _what_it_was(exit_: Exit, trial: Trial) -> tuple[Event, str]:
     if exit_.status == EX_TEMPFAIL:
         return Event.DEFER, "exit status 75"
     if exit_.status is not None:
-        return Event.FAIL, f"exit status {code_in_words(exit_)}"
+        return Event.FAIL, f"exit status {code_in_words(exit_)}{exit_.said and f': {exit_.said}'}"
     if exit_.signal is not None:
         return Event.FAIL, f"its shell was ended by signal {exit_.signal}"
     return Event.LOSE, "its processes are gone and left no exit status (reboot, power cut, kill -9 of all of them?)"
 
 
-def _deferred(trial: Trial, reason: str) -> Verdict:
+def _deferred(trial: Trial, reason: str, words: str) -> Verdict:
     options = trial.options
     if trial.deferring >= options.defer_max:
-        said = f"{reason}: deferred for {duration(trial.deferring)}, which is defer_max"
+        said = f"{words or reason}: deferred for {duration(trial.deferring)}, which is defer_max"
         return Verdict(Event.EXPIRE, said, State.INACTIVE)
-    return Verdict(Event.DEFER, f"{reason}: deferred", State.DEFERRED, wait=max(options.defer_time, LEAST_DEFERRED))
+    said = f"deferred: {words}" if words else f"{reason}: deferred"
+    return Verdict(Event.DEFER, said, State.DEFERRED, wait=max(options.defer_time, LEAST_DEFERRED))
 
 
 def _tried_again(found: Verdict, exit_: Exit, trial: Trial) -> Verdict:

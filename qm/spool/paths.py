@@ -49,6 +49,11 @@ class JobPaths:
         """What the script sees as QM_PROGRESS."""
         return self.task_progress(None)
 
+    @property
+    def said(self) -> str:
+        """Where a job of a class says in one line why it did not end well."""
+        return f"{self.run}/said"
+
     def task_progress(self, task: int | None) -> str:
         """The same for one task of an array."""
         return f"{self.run}/progress" if task is None else f"{self.run}/{task}.progress"

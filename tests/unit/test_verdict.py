@@ -40,6 +40,12 @@ def test_another_status_is_a_failure_that_names_it(status: int) -> None:
     assert str(status) in found.reason
 
 
+def test_a_reason_that_the_script_gives_stands_in_that_of_the_record() -> None:
+    assert verdict(Exit(1, said="KeyError: 'x'")).reason == "exit status 1: KeyError: 'x'"
+    assert verdict(Exit(75, said="no tide yet")).reason == "deferred: no tide yet"
+    assert verdict(Exit(1, said="KeyError: 'x'"), Event.KILL).reason == "asked for"
+
+
 def test_status_143_is_told_as_it_is_because_a_shell_cannot_tell_it_from_a_signal() -> None:
     assert code_in_words(Exit(143)) == "143 (signal 15?)"
     found = verdict(Exit(143))
