@@ -22,19 +22,23 @@ def candidates() -> tuple[str, ...]:
 def find_config(path: str | None) -> str:
     """The absolute path of the configuration to use. ConfigError when there is none."""
     if path is not None:
-        if os.path.isdir(path):
-            path = os.path.join(path, FILE_NAME)
+        path = _in_folder(path)
         if not os.path.exists(path):
             raise ConfigError(f"{path}: no such file; `qm init DIR` makes a new spool with a QMserv.cfg")
         return os.path.abspath(path)
-    for candidate in candidates():
+    for candidate in map(_in_folder, candidates()):
         if os.path.exists(candidate):
             return os.path.abspath(candidate)
     looked = ", ".join(candidates())
     raise ConfigError(
         f"no QMserv.cfg found (looked for {looked}); `qm init DIR` makes a new spool with one, "
-        "`-c FILE` or $QM_CONFIG names one"
+        "`-c FILE`, config= in Python, or $QM_CONFIG names one"
     )
+
+
+def _in_folder(path: str) -> str:
+    """A folder stands for the QMserv.cfg in it."""
+    return os.path.join(path, FILE_NAME) if os.path.isdir(path) else path
 
 
 def load_settings(path: str | None) -> Settings:
