@@ -95,12 +95,12 @@ def submit_script(
     try:
         os.mkdir(hidden)
         os.mkdir(job.dot)
-        _write_new(f"{hidden}/job.sh", script, 0o755)
+        write_new(f"{hidden}/job.sh", script, 0o755)
         for file, data in (files or {}).items():
-            _write_new(f"{hidden}/{file}", data, 0o644)
+            write_new(f"{hidden}/{file}", data, 0o644)
         if environment is not None:
             kept = b"".join(key + b"=" + value + b"\0" for key, value in environment.items())
-            _write_new(job.environment, kept, 0o600)
+            write_new(job.environment, kept, 0o600)
         give_id(job, job_id)
         return Submitted(into_view(paths, hidden, name), job_id)
     except OSError as err:
@@ -174,7 +174,7 @@ def give_id(job: JobPaths, job_id: str) -> None:
     if not exists(job.record):  # the record of a job that ended and is run again: the daemon sets it aside
         if not exists(job.dot):
             os.mkdir(job.dot)
-        _write_new(job.given_id, job_id.encode() + b"\n", 0o644)
+        write_new(job.given_id, job_id.encode() + b"\n", 0o644)
 
 
 def _forget_old_id(job: JobPaths) -> None:
@@ -185,7 +185,8 @@ def _forget_old_id(job: JobPaths) -> None:
             os.unlink(job.given_id)
 
 
-def _write_new(path: str, data: bytes, mode: int) -> None:
+def write_new(path: str, data: bytes, mode: int) -> None:
+    """Write a file that is not there yet. Raises OSError."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with open(fd, "wb") as file:
         file.write(data)
