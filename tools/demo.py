@@ -7,6 +7,7 @@ Exit status 0 if all jobs are done, else 1 with the reasons. The spool is kept, 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import sysconfig
@@ -56,7 +57,9 @@ def daemon_on(config: Path) -> Iterator[subprocess.Popen[bytes]]:
     # In a session of its own, so that Ctrl-C ends the demo first and the demo ends the daemon.
     with (config.parent / "daemon.out").open("wb") as out, ExitStack() as at_the_end:
         command = [str(PROGRAMS / "QueueManager"), "-c", str(config)]
-        daemon = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
+        # As in an activated environment: `python3` in a job finds QM.
+        env = {**os.environ, "PATH": f"{PROGRAMS}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+        daemon = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True, env=env)
         at_the_end.callback(daemon.wait, timeout=10)
         at_the_end.callback(daemon.terminate)
         at_the_end.callback(kill_the_rest, config)

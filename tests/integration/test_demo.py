@@ -28,5 +28,6 @@ def test_the_demo_runs_every_example_and_says_where_the_results_are() -> None:
     if spool:
         shutil.rmtree(spool[1])
     assert (demo.returncode, demo.stderr) == (0, "")
-    for result in ("mandelbrot/mandelbrot.png", "qm04_count/results.txt", "sweep/results.csv"):
+    results = ("mandelbrot/mandelbrot.png", "qm04_count/results.txt", "sweep/results.csv", "primes_job/result.json")
+    for result in results:
         assert f"/QM_dJobs/{result}\n" in demo.stdout

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from harness import TestSpool
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+REPOSITORY = Path(__file__).resolve().parents[2]
+EXAMPLES = REPOSITORY / "examples"
 
 # The command of each, what it must print, and what it must make.
 RUNS = {
     "interrupted": ("sh job.sh", "step 400000 / 400000", "results.txt"),
     "mandelbrot": ("python3 mandelbrot.py mandelbrot.png", "mandelbrot.png: 720 x 480", "mandelbrot.png"),
+    "primes_job": ("python3 primes.py 20000", "2262 primes up to 20000", "primes.py"),
     "primes_array": ("QM_ARRAY_TASK_ID=3 sh job.sh", "8013 primes from 200000", "primes-3.txt"),
     "qm04_count": ("python3 process.py", "processing  24 / 24", "results.txt"),
     "slurm_script": ("sh job.sh", "pi = 3.14", "results.txt"),
@@ -37,6 +40,8 @@ def test_an_example_runs_as_it_is(name: str, tmp_path: Path) -> None:
     folder = tmp_path / name
     shutil.copytree(EXAMPLES / name, folder)
     environment = {**os.environ, "NB_PROC": "2", "QM_PROGRESS": str(tmp_path / "progress")}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # a python3 that finds QM
+    environment["PYTHONPATH"] = str(REPOSITORY)
     run = subprocess.run(
         ["sh", "-c", command],
         cwd=folder,
