@@ -27,6 +27,9 @@ import drain
 import idle
 import latency
 import logs
+import pooled
+import pools
+import primes
 import processors
 from common import BenchmarkError, Settings, Table, folder_cost
 from machine import describe
@@ -41,7 +44,12 @@ MEASURES: dict[str, Callable[[Settings], Table]] = {
     "processors": processors.measure,
     "dashboard": dashboard.measure,
     "logs": logs.measure,
+    "pools": pools.measure,
+    "submits": pools.submits,
+    "arguments": pools.arguments,
+    "primes": primes.measure,
 }
+KEYS = dict.fromkeys(kind.key for kind in (*ALL, *pooled.ALL))
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HEADING = "# Results\n\nAppended by `python benchmarks/run.py --save`; README.md explains the figures.\n"
 
@@ -57,7 +65,7 @@ def arguments() -> argparse.ArgumentParser:
         type=names,
         metavar="NAMES",
         default=(),
-        help=f"contestants of {','.join(k.key for k in ALL)}",
+        help=f"contestants of {','.join(KEYS)}",
     )
     parser.add_argument("--daemon", type=shlex.split, metavar="COMMAND", help="the QueueManager to measure")
     parser.add_argument("--dir", type=Path, metavar="FOLDER", help="make the working folder in this one")
@@ -76,7 +84,7 @@ def positive(text: str) -> int:
 def names(text: str) -> Sequence[str]:
     """Contestants' short names, separated by commas."""
     asked = text.split(",")
-    if unknown := set(asked) - {kind.key for kind in ALL}:
+    if unknown := set(asked) - set(KEYS):
         raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}")
     return asked
 
