@@ -1,6 +1,6 @@
 """Daemon and workers are killed (SIGKILL) at random while a program computes: in the end every result is right, once.
 
-QM_KILLS  how often something is killed (default 16)
+QM_KILLS  ten times as often as something is killed here, at least 16 times
 QM_SEED   repeats the choices of an earlier run; a failure shows its seed
 """
 
@@ -27,7 +27,7 @@ from qm.api.executor import Executor
 from qm.api.pool import Pool
 from qm.spool.lock import holder_of
 
-KILLS = int(os.environ.get("QM_KILLS", "16"))
+KILLS = max(16, int(os.environ.get("QM_KILLS", "0")) // 10)
 SEED = os.environ.get("QM_SEED", "")
 STUBBORN: dict[str, Any] = {"attempts": 100, "error_time": 0.05}
 """Whatever is killed is tried again."""
