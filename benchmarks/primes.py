@@ -68,7 +68,7 @@ def measure(settings: Settings) -> Table:
         [
             "target: one / two is 2.00, or what two processes reach without QM; of that QM has "
             + median_and_range(of_possible, ".2f"),
-            "QM: MaxNbProcessors 1 and 2; children start an interpreter each, the parent asks each second",
+            "QM: MaxNbProcessors 1 and 2; children start an interpreter each, the parent asks every two seconds",
             "without QM: a loop in one process; multiprocessing.Pool(2), one of the same parts after the other",
         ],
     )
