@@ -183,9 +183,6 @@ class AsyncResult:
             self._callbacks.call(callback, self._value, self._told.set)
 
 
-ApplyResult = MapResult = AsyncResult
-
-
 def nothing() -> None:
     """There is nothing to do."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from qm.spool.files import exists
 from qm.spool.paths import JobPaths
-from qm.spool.submission import write_new
+from qm.spool.submission import kept, write_new
 from qm.vocabulary.text import printable
 
 if TYPE_CHECKING:
@@ -100,6 +100,5 @@ def environment(extra: Mapping[str, str]) -> bytes:
         from qm.launchers.environment import THREAD_VARIABLES  # slow to import
 
         strange |= {os.fsencode(name) for name in THREAD_VARIABLES}
-    kept = {name: value for name, value in os.environb.items() if name not in strange}
-    kept |= {os.fsencode(name): os.fsencode(value) for name, value in extra.items()}
-    return b"".join(name + b"=" + value + b"\0" for name, value in kept.items())
+    own = {name: value for name, value in os.environb.items() if name not in strange}
+    return kept(own | {os.fsencode(name): os.fsencode(value) for name, value in extra.items()})

@@ -10,7 +10,7 @@ import os
 import pickle
 
 from qm.api import workfiles
-from qm.spool.files import write_all
+from qm.spool.submission import write_new
 
 SCRIPT = "worker_node_script.py"
 ENVIRONMENT = "environment.pkl"
@@ -52,14 +52,6 @@ def write(directory: str, python: str) -> None:
         "directory": os.getcwd(),
         "worker": os.path.join(os.path.dirname(os.path.abspath(workfiles.__file__)), "worker.py"),
     }
-    _write(f"{directory}/{ENVIRONMENT}", pickle.dumps(given, 3), 0o600)  # there may be secrets in it
+    write_new(f"{directory}/{ENVIRONMENT}", pickle.dumps(given, 3), 0o600)  # there may be secrets in it
     # A queue whose shell_start_mode is unix_behavior heeds the first line of a script and not qsub's -S.
-    _write(f"{directory}/{SCRIPT}", os.fsencode(_SCRIPT.replace("{python}", python, 1)), 0o755)
-
-
-def _write(path: str, data: bytes, mode: int) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        write_all(fd, data)
-    finally:
-        os.close(fd)
+    write_new(f"{directory}/{SCRIPT}", os.fsencode(_SCRIPT.replace("{python}", python, 1)), 0o755)

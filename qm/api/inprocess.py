@@ -64,7 +64,6 @@ class LocalQueue(JobQueue):
         except OSError as err:
             raise QMError(f"no folder for a local queue: {err}; set TMPDIR to one that can be written") from err
         super().__init__(_settings(folder, processors or usable_processors(), portable))
-        self._served = threading.Event()
         self._failure: BaseException | None = None
         self._closing = threading.Lock()
         self._is_closing = False

@@ -26,7 +26,6 @@ from qm.vocabulary.record import Job
 from qm.vocabulary.requests import Request
 
 SPOOL, LOCAL = "spool", "local"
-LAUNCHERS = (SPOOL, LOCAL)
 OURS = frozenset(("script", "array", "chdir"))
 """Keys of a job file that are not the caller's to choose."""
 

@@ -219,15 +219,12 @@ def set_up(directory: str, task: str = "0") -> bool:
 
 
 def run_one(path: str) -> int:
-    """`--chunk`: run this chunk in its folder, with the variables of `environ.pkl` if that is there. OSError."""
+    """`--chunk`: run this chunk in its folder. OSError."""
     directory, name = os.path.split(os.path.abspath(path))
     number = workfiles.number_of(name, "")
     if number is None or not os.path.exists(path):
         say(f"{path} is no chunk: expected an existing file named 000000007.pkl or the like\n")
         return EX_NOINPUT
-    if os.path.exists(variables := f"{directory}/{workfiles.ENVIRON}"):
-        with open(variables, "rb") as file:
-            os.environ.update(load(file))
     os.environ["QM_WORKER"] = "1"
     if not set_up(directory):
         return EX_SOFTWARE

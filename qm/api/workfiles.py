@@ -12,7 +12,6 @@ A work folder holds calls (a function, pickled once) and chunks (arguments for o
     setup.7.begun         a point for each time that task 7 began the initializer and has not got through it
     setup.pkl             for each worker to run first: Call, then a pair: the initializer and a tuple of its arguments
     broken.pkl            an initializer raised: its Failure. No worker does anything more
-    environ.pkl           variables (str to str) for `worker.py --chunk`, where no QM sets the environment
 
 A worker reads in its environment, beside what QM sets for every job:
 
@@ -69,7 +68,6 @@ MAP, STAR, CALL = "map", "star", "call"
 CLOSED = "closed"
 SETUP = "setup.pkl"
 BROKEN = "broken.pkl"
-ENVIRON = "environ.pkl"
 
 NO_LINKS = frozenset((errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP))
 """What symlink(2) says where a file system has no links."""

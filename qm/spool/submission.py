@@ -99,13 +99,17 @@ def submit_script(
         for file, data in (files or {}).items():
             write_new(f"{hidden}/{file}", data, 0o644)
         if environment is not None:
-            kept = b"".join(key + b"=" + value + b"\0" for key, value in environment.items())
-            write_new(job.environment, kept, 0o600)
+            write_new(job.environment, kept(environment), 0o600)
         give_id(job, job_id)
         return Submitted(into_view(paths, hidden, name), job_id)
     except OSError as err:
         shutil.rmtree(hidden, ignore_errors=True)
         raise QMError(f"cannot make a job in {paths.places[Place.QUEUE]}: {err.strerror}") from err
+
+
+def kept(environment: Mapping[bytes, bytes]) -> bytes:
+    """An environment as `.qm/env` has it, and /proc/PID/environ."""
+    return b"".join(name + b"=" + value + b"\0" for name, value in environment.items())
 
 
 def check_name(name: str) -> None:

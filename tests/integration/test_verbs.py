@@ -468,7 +468,7 @@ def test_a_folder_among_the_requests_harms_nobody(any_spool: TestSpool) -> None:
     (any_spool.root / ".qm" / "requests" / "folder.json").mkdir()
     held(any_spool, "job")
     granted(any_spool, "release", "job")
-    any_spool.wait_for("job", any_spool.done)
+    assert any_spool.record(any_spool.wait_for("job", any_spool.done))["state"] == "done"
 
 
 def test_a_request_that_is_still_being_written_is_left_alone(any_spool: TestSpool) -> None:

@@ -63,8 +63,10 @@ def test_processors_that_there_are_not_bind_nothing(number: int) -> None:
 def test_a_process_that_is_gone_is_no_error() -> None:
     process = subprocess.Popen(["true"])
     process.wait()
-    pin_spawned(process.pid, mine()[:1], lambda: True)
-    pin(process.pid, mine())
+    before = mine()
+    pin_spawned(process.pid, before[:1], lambda: True)
+    pin(process.pid, before)
+    assert mine() == before
 
 
 def test_all_threads_of_a_running_process_are_bound() -> None:
