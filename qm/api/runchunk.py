@@ -189,6 +189,16 @@ def _blob(value: Any, index: int, name: str, by_value: bool) -> bytes | Failure:
         return failed(error)
 
 
+def failure_in(directory: str, number: int) -> Failure | None:
+    """The first failure among the results of a chunk; None where all is well, or nothing there yet. OSError."""
+    try:
+        with open(f"{directory}/{workfiles.out_name(number)}", "rb") as file:
+            blobs = load(file) if load(file).each else []
+    except FileNotFoundError:
+        return None
+    return next((blob for blob in blobs if isinstance(blob, Failure)), None)
+
+
 # --- what comes before -------------------------------------------------------------------------------------
 
 

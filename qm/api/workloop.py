@@ -16,7 +16,7 @@ from _thread import allocate_lock, start_new_thread  # threading costs 3 ms
 from qm.api import workfiles
 from qm.api.failures import flush, say
 from qm.api.marks import process_mark
-from qm.api.runchunk import EX_NOINPUT, EX_SOFTWARE, OK, Runner, run_one, set_up
+from qm.api.runchunk import EX_NOINPUT, EX_SOFTWARE, OK, Runner, failure_in, run_one, set_up
 from qm.api.workfiles import Chunk, Failure, Results
 
 TYPE_CHECKING = False
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import NoReturn
 
-EX_USAGE, EX_UNAVAILABLE, EX_IOERR = 64, 69, 74
+EX_FAILED, EX_USAGE, EX_UNAVAILABLE, EX_IOERR = 1, 64, 69, 74
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.0005, 0.025
 """Seconds between two looks for a new chunk: twice as long each time."""
@@ -46,7 +46,9 @@ class Worker:
         self._cwd = os.getcwd()
         self.task = environ.get("QM_ARRAY_TASK_ID", "0")
         self._mark = f"{self.task} {environ.get('QM_ATTEMPT', '1')}"
-        self._attempts = int(environ.get("QM_CHUNK_ATTEMPTS", "0")) if "QM_ARRAY_TASK_ID" in environ else 0
+        self._alone = "QM_ARRAY_TASK_ID" not in environ
+        """Is this a job of one chunk? Then its end is that of the chunk, for QM, too."""
+        self._attempts = 0 if self._alone else int(environ.get("QM_CHUNK_ATTEMPTS", "0"))
         """How often a chunk may be tried; 0 where the job's own attempts decide, and `qm retry`."""
         self._idle = float(environ.get("QM_WORKER_IDLE", IDLE))
         self._longest_pause = float(environ.get("QM_WORKER_PAUSE", LONGEST_PAUSE))
@@ -69,6 +71,8 @@ class Worker:
         """Until nothing is left to do, or has not been for a while; returns the exit status. OSError."""
         start_new_thread(self._watch, ())
         pause, idle_since = SHORTEST_PAUSE, time.monotonic()
+        if self._alone and failure_in(self._dir, 0):  # of an earlier attempt, or before `qm retry`
+            workfiles.discard(f"{self._dir}/{workfiles.out_name(0)}")
         for begun in sorted(self._list()):
             self._resume(begun)
         while not self._there(workfiles.BROKEN):
@@ -84,7 +88,22 @@ class Worker:
             else:
                 time.sleep(pause)
                 pause = min(2 * pause, self._longest_pause)
-        return OK
+        failure = failure_in(self._dir, 0) if self._alone else None
+        self._tell(failure)
+        return OK if failure is None else EX_FAILED
+
+    def _tell(self, failure: Failure | None) -> None:
+        """Say in a line why the job fails, for `qm status`."""
+        if self._environ.get("QM_PROGRESS"):
+            path = f"{os.path.dirname(self._environ['QM_PROGRESS'])}/said"
+            workfiles.discard(path)
+            if failure is not None:
+                line = f"{failure.kind}: {failure.message}".splitlines()[0][:150]
+                try:
+                    with open(path, "w", encoding="utf-8", errors="replace") as file:
+                        file.write(line)
+                except OSError as err:
+                    say(f"{path}: {err.strerror}\n")
 
     # --- which chunk ---------------------------------------------------------------------------------------
 

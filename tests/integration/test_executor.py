@@ -18,6 +18,7 @@ import pytest
 from harness import TestSpool, until
 
 from qm.api.absence import Absence
+from qm.api.attaching import attach
 from qm.api.errors import DaemonAway, FolderGone, JobFailed, NoDaemon, RemoteTraceback
 from qm.api.executor import Executor
 from qm.vocabulary.record import Record
@@ -262,6 +263,32 @@ def test_an_item_that_fails_is_named_and_ends_the_map(local: Executor) -> None:
         next(results)
 
 
+def test_a_call_that_raises_is_a_job_that_failed_and_can_be_tried_again(spool: TestSpool, tmp_path: Path) -> None:
+    wanted = tmp_path / "wanted"
+    with Executor(config=str(spool.config)) as executor:
+        future = executor.submit(wanted.read_text)
+        assert isinstance(future.exception(30), FileNotFoundError)
+        folder = spool.wait_for(Path(future.folder).name, spool.lost)
+        record = spool.record(folder)
+        assert (record["state"], record["exit_status"]) == ("failed", 1)
+        assert record["reason"].startswith("exit status 1: FileNotFoundError: ")
+        wanted.write_text("here")
+        spool.qm("retry", future.job_id)
+        spool.wait_for(folder.name, spool.done)
+        assert [one.result(30) for one in attach(future.job_id, config=str(spool.config))] == ["here"]
+
+
+def test_attempts_are_for_calls_that_raise(spool: TestSpool, tmp_path: Path) -> None:
+    def second_time() -> str:
+        if not (tmp_path / "first").exists():
+            (tmp_path / "first").touch()
+            raise ValueError("not yet")
+        return "now"
+
+    with Executor(config=str(spool.config), attempts=2, error_time=0.1) as executor:
+        assert executor.submit(second_time).result(30) == "now"
+
+
 def test_closing_the_iterator_kills_what_is_left_of_the_map(
     spool: TestSpool, executor: Executor, tmp_path: Path
 ) -> None:
@@ -377,7 +404,8 @@ def test_jobs_are_deleted_when_their_results_are_here(spool: TestSpool) -> None:
         assert list(executor.map(abs, range(4))) == [0, 1, 2, 3]
         with pytest.raises(ZeroDivisionError):
             executor.submit(divmod, 1, 0).result(30)
-    until(lambda: os.listdir(spool.done) == ["brief_3"], "all but the one that raised to be deleted")
+    until(lambda: not os.listdir(spool.done), "all but the one that raised to be deleted")
+    assert os.listdir(spool.lost) == ["brief_3"]
 
 
 # --- what breaks it ----------------------------------------------------------------------------------------

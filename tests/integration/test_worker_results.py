@@ -238,7 +238,7 @@ def test_results_for_which_there_is_no_room_are_an_error_of_their_items(work: Wo
     work.chunk([10])
     work.close()
     run = limited(work, 100_000, work.dir)
-    assert run.returncode == 0
+    assert run.returncode == 1
     for item in work.results(0):
         assert item.kind == "OSError" and isinstance(pickle.loads(item.pickled), OSError)
         assert "the results of f, 0 to 1, could not be written" in item.message
